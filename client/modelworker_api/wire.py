@@ -1,0 +1,316 @@
+"""Shapes that travel over HTTP: the worker's OpenAI-compatible API and the heartbeat.
+
+Names are OpenAI's where OpenAI has one and vLLM's where it has not. Unknown fields
+are ignored, as both do. Token ids are `int`, log-probabilities natural logarithms of
+the model's distribution before temperature (vLLM's `raw_logprobs`).
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+HEADER_WORKER: Final = "x-modelworker-worker"
+HEADER_REVISION: Final = "x-modelworker-revision"
+HEADER_DTYPE: Final = "x-modelworker-dtype"
+"""Response headers that say which pod answered, with which model revision and dtype."""
+
+FINGERPRINT_HEADERS: Final = (HEADER_WORKER, HEADER_REVISION, HEADER_DTYPE)
+
+
+class Wire(BaseModel):
+    """Base of every shape: unknown fields are ignored, NaN and infinity refused."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+
+# --- heartbeat -----------------------------------------------------------------------
+
+
+class LoadState(StrEnum):
+    """What a worker says of itself."""
+
+    DOWNLOADING = "Downloading"
+    LOADING = "Loading"
+    WARMING = "Warming"
+    READY = "Ready"
+    DRAINING = "Draining"
+    FAILED = "Failed"
+
+
+class FailureReason(StrEnum):
+    """Why a worker could not load; the same words as in `kube.Reason`."""
+
+    MODEL_NOT_FOUND = "ModelNotFound"
+    MODEL_UNAUTHORIZED = "ModelUnauthorized"
+    MODEL_UNSUPPORTED = "ModelUnsupported"
+    MODEL_TOO_LONG = "ModelTooLong"
+    DOWNLOAD_FAILED = "DownloadFailed"
+    INSUFFICIENT_MEMORY = "InsufficientMemory"
+    LOAD_FAILED = "LoadFailed"
+
+
+class Heartbeat(Wire):
+    """POSTed by a worker every few seconds. The pod is known from the token, not from here."""
+
+    state: LoadState
+    reason: FailureReason | None = None
+    message: Annotated[str, Field(max_length=1024)] = ""
+    progress: Annotated[int, Field(ge=0, le=100)] | None = None
+    """Percent of the present state that is done; None where it is not known."""
+    model: Annotated[str, Field(max_length=512)] = ""
+    revision: Annotated[str, Field(max_length=128)] = ""
+    dtype: Annotated[str, Field(max_length=32)] = ""
+    max_model_len: Annotated[int, Field(ge=1)] | None = None
+    running: Annotated[int, Field(ge=0)] = 0
+    waiting: Annotated[int, Field(ge=0)] = 0
+
+
+class HeartbeatReply(Wire):
+    """What the operator answers."""
+
+    interval_seconds: FiniteFloat
+
+
+# --- errors --------------------------------------------------------------------------
+
+
+class ErrorDetail(Wire):
+    """OpenAI's error object."""
+
+    message: str
+    type: str
+    code: int
+    param: str | None = None
+
+
+class ErrorResponse(Wire):
+    """One body that the OpenAI SDK (`error`), FastChat and ms-swift (`object`) all parse."""
+
+    object: Literal["error"] = "error"
+    message: str
+    code: int
+    error: ErrorDetail
+
+
+# --- generation ----------------------------------------------------------------------
+
+MAX_STOPS: Final = 16
+MAX_N: Final = 128
+
+Stop = str | list[str] | None
+
+
+class SamplingRequest(Wire):
+    """What completions and chat have in common."""
+
+    model: str | None = None
+    max_tokens: int | None = None
+    temperature: float | None = 1.0
+    top_p: float | None = 1.0
+    top_k: int | None = -1
+    min_p: float | None = 0.0
+    repetition_penalty: float | None = 1.0
+    n: int | None = 1
+    stop: Stop = None
+    stop_token_ids: list[int] | None = None
+    include_stop_str_in_output: bool = False
+    ignore_eos: bool = False
+    seed: int | None = None
+    stream: bool = False
+    stream_options: dict[str, Any] | None = None
+    return_token_ids: bool = False
+    skip_special_tokens: bool = True
+
+
+class CompletionRequest(SamplingRequest):
+    """`POST /v1/completions`. `logprobs=0` returns the sampled tokens' alone."""
+
+    prompt: str | list[int] | list[str] | list[list[int]]
+    logprobs: int | None = None
+    echo: bool = False
+
+
+class ChatMessage(Wire):
+    """One message of a conversation; `content` may be OpenAI's list of text parts."""
+
+    role: str
+    content: str | list[dict[str, Any]] | None = None
+    name: str | None = None
+
+
+class ChatCompletionRequest(SamplingRequest):
+    """`POST /v1/chat/completions`."""
+
+    messages: list[ChatMessage]
+    max_completion_tokens: int | None = None
+    logprobs: bool | None = False
+    top_logprobs: int | None = None
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+
+
+class Usage(Wire):
+    """Token counts of one response."""
+
+    prompt_tokens: int
+    completion_tokens: int = 0
+    total_tokens: int
+
+
+class CompletionLogprobs(Wire):
+    """OpenAI's legacy log-probabilities; the lists are as long as the generated tokens."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
+class CompletionChoice(Wire):
+    """One sample. In a stream, the part that is new."""
+
+    index: int
+    text: str
+    finish_reason: str | None = None
+    stop_reason: str | int | None = None
+    """The stop string or id that ended the sample; None at EOS and at the length limit."""
+    logprobs: CompletionLogprobs | None = None
+    token_ids: list[int] | None = None
+    prompt_token_ids: list[int] | None = None
+
+
+class CompletionResponse(Wire):
+    """Answer to `/v1/completions`; choices are prompt-major."""
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage | None = None
+
+
+class ChatTokenLogprob(Wire):
+    """One token of a chat answer."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+    top_logprobs: list["ChatTokenLogprob"] = []
+
+
+class ChatLogprobs(Wire):
+    """OpenAI's chat log-probabilities."""
+
+    content: list[ChatTokenLogprob] | None = None
+
+
+class ChatAnswer(Wire):
+    """An assistant's message, or in a stream its new part."""
+
+    role: Literal["assistant"] | None = "assistant"
+    content: str | None = None
+
+
+class ChatChoice(Wire):
+    """One sample of a chat."""
+
+    index: int
+    message: ChatAnswer | None = None
+    delta: ChatAnswer | None = None
+    finish_reason: str | None = None
+    stop_reason: str | int | None = None
+    logprobs: ChatLogprobs | None = None
+    token_ids: list[int] | None = None
+
+
+class ChatCompletionResponse(Wire):
+    """Answer to `/v1/chat/completions`, and each chunk of its stream."""
+
+    id: str
+    object: Literal["chat.completion", "chat.completion.chunk"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage | None = None
+    prompt_token_ids: list[int] | None = None
+
+
+# --- embeddings, tokens, models ------------------------------------------------------
+
+
+class EmbeddingRequest(Wire):
+    """`POST /v1/embeddings`. `pooling` and `normalize` are ours; normalised mean by default."""
+
+    input: str | list[int] | list[str] | list[list[int]]
+    model: str | None = None
+    encoding_format: Literal["float", "base64"] | None = "float"
+    pooling: Literal["mean", "last"] = "mean"
+    normalize: bool = True
+
+
+class EmbeddingData(Wire):
+    """One vector: floats, or little-endian float32 in base64."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingResponse(Wire):
+    """Answer to `/v1/embeddings`."""
+
+    object: Literal["list"] = "list"
+    data: list[EmbeddingData]
+    model: str
+    usage: Usage
+
+
+class TokenizeRequest(Wire):
+    """`POST /tokenize`: either `prompt` or `messages`."""
+
+    model: str | None = None
+    prompt: str | None = None
+    messages: list[ChatMessage] | None = None
+    add_special_tokens: bool = True
+    add_generation_prompt: bool = True
+
+
+class TokenizeResponse(Wire):
+    """Answer to `/tokenize`."""
+
+    count: int
+    max_model_len: int
+    tokens: list[int]
+
+
+class DetokenizeRequest(Wire):
+    """`POST /detokenize`."""
+
+    model: str | None = None
+    tokens: list[int]
+
+
+class DetokenizeResponse(Wire):
+    """Answer to `/detokenize`."""
+
+    prompt: str
+
+
+class ModelCard(Wire):
+    """One entry of `/v1/models`."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: Literal["modelworker"] = "modelworker"
+    root: str
+    max_model_len: int
+
+
+class ModelList(Wire):
+    """Answer to `GET /v1/models`."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelCard]

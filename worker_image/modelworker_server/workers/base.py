@@ -1,0 +1,188 @@
+"""The contract of every worker: what the routes, the heartbeat and the limits rely on."""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelworker_api import wire
+
+from modelworker_server.errors import Unsupported
+
+Progress = Callable[[wire.LoadState, int | None], None]
+"""Called while a worker loads: the state, and the percent of it that is done if known."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What was loaded."""
+
+    name: str
+    """The name that answers carry; `aliases` are accepted in requests as well."""
+    aliases: frozenset[str]
+    root: str
+    revision: str
+    """Commit of the hub, or a fingerprint of the files where there is no commit."""
+    dtype: str
+    max_model_len: int
+    created: int
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How to sample; every value has been checked before one of these exists.
+
+    `temperature == 0` is greedy. `logprobs` is the number of alternatives wanted beside
+    the sampled token's own, None for no log-probabilities at all.
+    """
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = -1
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    n: int = 1
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    stop_token_ids: frozenset[int] = frozenset()
+    include_stop_str_in_output: bool = False
+    ignore_eos: bool = False
+    logprobs: int | None = None
+    skip_special_tokens: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """The log-probability of one sampled token, and of the most likely ones."""
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One sample, or in a stream the part of it that is new.
+
+    `finish_reason` is `"stop"` (EOS, a stop id or a stop string), `"length"`, or None
+    while the sample goes on. `stop_reason` is the stop string or id, None for EOS.
+    `token_ids` holds every generated token: also those of a stop string cut from `text`.
+    """
+
+    index: int
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    finish_reason: str | None = None
+    stop_reason: str | int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Requests in the worker now."""
+
+    running: int = 0
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation, its content as plain text."""
+
+    role: str
+    content: str
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+class BaseModelWorker(ABC):
+    """One model, loaded once, answering many requests.
+
+    `load` is awaited once before anything else; every other method is called from the
+    event loop that ran it. Cancelling a call, or closing the iterator of `stream`, ends
+    the work on the model at the next step.
+    """
+
+    @property
+    @abstractmethod
+    def info(self) -> ModelInfo:
+        """What was loaded. Raises `NotReady` before `load` is done."""
+
+    @abstractmethod
+    async def load(self, progress: Progress) -> None:
+        """Fetch and load the model, then answer one warm request.
+
+        Raises:
+            LoadError: with the `FailureReason` and what to do about it.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Give back everything; calls still under way end with `Unavailable`."""
+
+    @abstractmethod
+    def alive(self) -> bool:
+        """False when the engine has died and only a restart helps."""
+
+    @abstractmethod
+    def load_now(self) -> Load:
+        """How many requests are running and waiting inside the engine."""
+
+    # --- tokens ----------------------------------------------------------------------
+
+    @abstractmethod
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of a text."""
+
+    @abstractmethod
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        """Text of token ids."""
+
+    @abstractmethod
+    def token_text(self, token_id: int) -> str:
+        """One token as log-probabilities print it."""
+
+    @abstractmethod
+    def encode_chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+    ) -> list[int]:
+        """Token ids of a conversation by the model's chat template.
+
+        With `continue_final_message` the last message's content follows the rendered
+        rest unchanged, so a template that trims cannot eat a step separator.
+        """
+
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of `text`, special tokens included."""
+        return len(self.encode(text))
+
+    @abstractmethod
+    def conversation_template(self) -> str | None:
+        """The model's chat template in Jinja, None if it has none."""
+
+    # --- work ------------------------------------------------------------------------
+
+    @abstractmethod
+    async def generate(
+        self, prompt_ids: Sequence[int], params: SamplingParams
+    ) -> tuple[Sample, ...]:
+        """`params.n` samples for one prompt, in index order, complete."""
+
+    @abstractmethod
+    def stream(self, prompt_ids: Sequence[int], params: SamplingParams) -> AsyncIterator[Sample]:
+        """The same, part by part as it is decoded; parts of the samples interleave."""
+
+    async def embed(
+        self, inputs: Sequence[Sequence[int]], *, pooling: str, normalize: bool
+    ) -> list[list[float]]:
+        """One vector of hidden size for each input."""
+        raise Unsupported("this worker gives no embeddings")
+
+    async def value_inference(self, inputs: Sequence[str]) -> list[list[float]]:
+        """Step scores of each input: what a reward worker gives."""
+        raise Unsupported("this worker gives no rewards; call a RewardModel")
