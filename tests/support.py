@@ -30,10 +30,6 @@ def eventually(
             if until(seen):
                 return seen
         if time.monotonic() > deadline:
-            pytest_fail(f"no {what} after {timeout:.0f} s; last seen: {seen!r}")
+            raise AssertionError(f"no {what} after {timeout:.0f} s; last seen: {seen!r}")
         time.sleep(interval)
 
-
-def pytest_fail(message: str) -> None:
-    """Fail the test that waits."""
-    raise AssertionError(message)
