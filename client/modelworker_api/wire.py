@@ -97,8 +97,15 @@ class ErrorResponse(Wire):
 
 MAX_STOPS: Final = 16
 MAX_N: Final = 128
+MAX_PROMPTS: Final = 2048
+"""Prompts, or inputs of an embedding, of one request."""
+MAX_MESSAGES: Final = 4096
 
-Stop = str | list[str] | None
+# The first wrong element ends the check of a list: a body of millions of them costs nothing.
+TokenIds = Annotated[list[int], Field(fail_fast=True)]
+Texts = Annotated[list[str], Field(fail_fast=True)]
+Prompts = str | TokenIds | Texts | Annotated[list[TokenIds], Field(fail_fast=True)]
+Stop = str | Texts | None
 
 
 class SamplingRequest(Wire):
@@ -113,36 +120,42 @@ class SamplingRequest(Wire):
     repetition_penalty: float | None = 1.0
     n: int | None = 1
     stop: Stop = None
-    stop_token_ids: list[int] | None = None
+    stop_token_ids: TokenIds | None = None
     include_stop_str_in_output: bool = False
     ignore_eos: bool = False
     seed: int | None = None
     stream: bool = False
     stream_options: dict[str, Any] | None = None
     return_token_ids: bool = False
+    return_tokens_as_token_ids: bool = False
+    """Name tokens in log-probabilities `token_id:7` instead of by their text."""
     skip_special_tokens: bool = True
 
 
 class CompletionRequest(SamplingRequest):
     """`POST /v1/completions`. `logprobs=0` returns the sampled tokens' alone."""
 
-    prompt: str | list[int] | list[str] | list[list[int]]
+    prompt: Prompts
     logprobs: int | None = None
     echo: bool = False
+    add_special_tokens: bool = True
 
 
 class ChatMessage(Wire):
     """One message of a conversation; `content` may be OpenAI's list of text parts."""
 
     role: str
-    content: str | list[dict[str, Any]] | None = None
+    content: str | Annotated[list[dict[str, Any]], Field(fail_fast=True)] | None = None
     name: str | None = None
+
+
+Messages = Annotated[list[ChatMessage], Field(fail_fast=True, max_length=MAX_MESSAGES)]
 
 
 class ChatCompletionRequest(SamplingRequest):
     """`POST /v1/chat/completions`."""
 
-    messages: list[ChatMessage]
+    messages: Messages
     max_completion_tokens: int | None = None
     logprobs: bool | None = False
     top_logprobs: int | None = None
@@ -225,11 +238,14 @@ class ChatChoice(Wire):
     token_ids: list[int] | None = None
 
 
+ChatObject = Literal["chat.completion", "chat.completion.chunk"]
+
+
 class ChatCompletionResponse(Wire):
     """Answer to `/v1/chat/completions`, and each chunk of its stream."""
 
     id: str
-    object: Literal["chat.completion", "chat.completion.chunk"] = "chat.completion"
+    object: ChatObject = "chat.completion"
     created: int
     model: str
     choices: list[ChatChoice]
@@ -243,7 +259,7 @@ class ChatCompletionResponse(Wire):
 class EmbeddingRequest(Wire):
     """`POST /v1/embeddings`. `pooling` and `normalize` are ours; normalised mean by default."""
 
-    input: str | list[int] | list[str] | list[list[int]]
+    input: Prompts
     model: str | None = None
     encoding_format: Literal["float", "base64"] | None = "float"
     pooling: Literal["mean", "last"] = "mean"
@@ -272,7 +288,7 @@ class TokenizeRequest(Wire):
 
     model: str | None = None
     prompt: str | None = None
-    messages: list[ChatMessage] | None = None
+    messages: Messages | None = None
     add_special_tokens: bool = True
     add_generation_prompt: bool = True
 
@@ -289,7 +305,7 @@ class DetokenizeRequest(Wire):
     """`POST /detokenize`."""
 
     model: str | None = None
-    tokens: list[int]
+    tokens: TokenIds
 
 
 class DetokenizeResponse(Wire):

@@ -1,0 +1,310 @@
+"""The only module that talks to the API server. Every write passes the leader's gate."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from types import SimpleNamespace
+from typing import Any, Final, Protocol
+
+import aiohttp
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+
+from modelworker_api import kube
+from modelworker_operator.config import Config
+from modelworker_operator.errors import (
+    ApplyForbidden,
+    ApplyRejected,
+    ClusterUnavailable,
+    NoCredentials,
+    NotFound,
+    NotLeading,
+    OperatorError,
+)
+from modelworker_operator.resources import (
+    CHILD_SELECTOR,
+    CHILDREN,
+    MODELWORKERS,
+    Resource,
+    resource_of,
+)
+
+CONNECT_SECONDS: Final = 5.0
+REQUEST_SECONDS: Final = 30.0
+
+_PAGE: Final = 500
+_APPLY: Final = "application/apply-patch+yaml"
+_METADATA: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+_TOKEN_REVIEWS: Final = Resource("TokenReview", "authentication.k8s.io", "v1", "tokenreviews")
+_EVENTS: Final = Resource("Event", "events.k8s.io", "v1", "events")
+
+_REJECTED: Final = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+)
+
+
+class Gate(Protocol):
+    """Says for how many seconds writes may still be sent; 0 when they may not."""
+
+    def remaining(self) -> float:
+        """Seconds, possibly infinite."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reviewed:
+    """What the API server says of a token; `user` is empty when it is not accepted."""
+
+    user: str
+    audiences: tuple[str, ...]
+    extra: Mapping[str, Sequence[str]]
+    error: str
+
+
+async def connect(config: Config, user_agent: str) -> ApiClient:
+    """A client by the settings: the given kubeconfig, else in-cluster, else the usual places.
+
+    Raises:
+        NoCredentials: none of them can be used; the message says what to set.
+    """
+    configuration = Configuration()
+    try:
+        if config.kubeconfig is None and config.context is None:
+            try:
+                load_incluster_config(  # type: ignore[no-untyped-call]
+                    client_configuration=configuration
+                )
+            except ConfigException:
+                await load_kube_config(  # type: ignore[no-untyped-call]
+                    client_configuration=configuration
+                )
+        else:
+            await load_kube_config(  # type: ignore[no-untyped-call]
+                config_file=str(config.kubeconfig) if config.kubeconfig else None,
+                context=config.context,
+                client_configuration=configuration,
+            )
+        client = ApiClient(configuration)
+    except Exception as error:
+        raise NoCredentials(
+            f"cannot use a kubeconfig ({error}); set KUBECONFIG or --kubeconfig to the file "
+            "that kubectl uses, and --context to one of its contexts"
+        ) from error
+    client.user_agent = user_agent
+    return client
+
+
+class Cluster:
+    """Reads, applies and reviews; see each method for what it needs the right to.
+
+    `on_contact` is told of every answer and every failure to get one (True, False).
+    """
+
+    def __init__(
+        self,
+        client: ApiClient,
+        gate: Gate,
+        *,
+        namespaces: Sequence[str] = (),
+        on_contact: Callable[[bool], None] = lambda _: None,
+        on_request: Callable[[str, str, int], None] = lambda *_: None,
+    ) -> None:
+        self._client = client
+        self._gate = gate
+        self._namespaces: tuple[str | None, ...] = tuple(namespaces) or (None,)
+        self._on_contact = on_contact
+        self._on_request = on_request
+
+    @property
+    def server(self) -> str:
+        """URL of the API server."""
+        return str(self._client.configuration.host)
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:
+        """One object as it is now; None if there is none."""
+        try:
+            return await self._request("GET", resource, resource.path(namespace, name))
+        except NotFound:
+            return None
+
+    async def crd_installed(self) -> bool:
+        """Whether the API server serves our kinds."""
+        path = MODELWORKERS.path().rpartition("/")[0]
+        try:
+            found = await self._request("GET", MODELWORKERS, path)
+        except NotFound:
+            return False
+        return any(served["name"] == MODELWORKERS.plural for served in found["resources"])
+
+    async def list_versions(self, resource: Resource) -> tuple[dict[str, int], int]:
+        """Every object that the operator watches: uid to version, and the list's own version."""
+        versions: dict[str, int] = {}
+        taken: list[int] = []
+        for namespace in self._namespaces:
+            query = {"limit": str(_PAGE)}
+            if resource in CHILDREN:
+                query["labelSelector"] = CHILD_SELECTOR
+            while True:
+                page = await self._request(
+                    "GET", resource, resource.path(namespace), query=query, accept=_METADATA
+                )
+                for item in page["items"] or ():
+                    meta = item["metadata"]
+                    versions[meta["uid"]] = int(meta["resourceVersion"])
+                if not page["metadata"].get("continue"):
+                    break
+                query["continue"] = page["metadata"]["continue"]
+            taken.append(int(page["metadata"]["resourceVersion"]))
+        return versions, min(taken)
+
+    async def apply(self, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Server-side apply of one child, by force on the fields that it names."""
+        meta = manifest["metadata"]
+        resource = resource_of(manifest)
+        path = resource.path(meta["namespace"], meta["name"])
+        return await self._apply(resource, path, manifest)
+
+    async def apply_status(
+        self, raw: Mapping[str, Any], status: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Server-side apply of the whole status of the object `raw`."""
+        reference = reference_to(raw)
+        metadata = {key: reference.pop(key) for key in ("name", "namespace", "uid")}
+        path = MODELWORKERS.path(metadata["namespace"], metadata["name"], "status")
+        return await self._apply(
+            MODELWORKERS, path, {**reference, "metadata": metadata, "status": status}
+        )
+
+    async def create_event(self, namespace: str, event: Mapping[str, Any]) -> None:
+        """Create an `events.k8s.io/v1` Event."""
+        await self._request("POST", _EVENTS, _EVENTS.path(namespace), body=event)
+
+    async def review_token(self, token: str, audience: str) -> Reviewed:
+        """Ask who a token belongs to."""
+        body = {"spec": {"token": token, "audiences": [audience]}}
+        answer = await self._request("POST", _TOKEN_REVIEWS, _TOKEN_REVIEWS.path(), body=body)
+        status = answer.get("status") or {}
+        user = status.get("user") or {}
+        return Reviewed(
+            user=user.get("username", "") if status.get("authenticated") else "",
+            audiences=tuple(status.get("audiences") or ()),
+            extra=user.get("extra") or {},
+            error=status.get("error", ""),
+        )
+
+    async def watch_session(self) -> aiohttp.ClientSession:
+        """A new HTTP session for the watches, with the present credentials."""
+        trace = aiohttp.TraceConfig()
+
+        async def answered(
+            _session: aiohttp.ClientSession,
+            _context: SimpleNamespace,
+            params: aiohttp.TraceRequestEndParams,
+        ) -> None:
+            self._on_contact(params.response.status < HTTPStatus.INTERNAL_SERVER_ERROR)
+
+        async def failed(
+            _session: aiohttp.ClientSession,
+            _context: SimpleNamespace,
+            _params: aiohttp.TraceRequestExceptionParams,
+        ) -> None:
+            self._on_contact(False)
+
+        trace.on_request_end.append(answered)
+        trace.on_request_exception.append(failed)
+        headers = {"User-Agent": self._client.user_agent}
+        auth = await self._client.configuration.auth_settings()
+        if "BearerToken" in auth:
+            headers["Authorization"] = auth["BearerToken"]["value"]
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=self._client.rest_client.ssl_context),
+            headers=headers,
+            proxy=self._client.configuration.proxy,
+            trace_configs=[trace],
+        )
+
+    async def _apply(
+        self, resource: Resource, path: str, manifest: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        query = {"fieldManager": kube.FIELD_MANAGER, "force": "true"}
+        return await self._request("PATCH", resource, path, query=query, body=manifest)
+
+    async def _request(
+        self,
+        method: str,
+        resource: Resource,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        accept: str = "application/json",
+    ) -> dict[str, Any]:
+        seconds = REQUEST_SECONDS
+        if method != "GET":
+            # A write must be over before another process can take the lease.
+            seconds = min(seconds, self._gate.remaining())
+            if seconds <= 0:
+                raise NotLeading(
+                    f"{method} {path} held back: the lease was not renewed in time; "
+                    "it is sent again if the lease can be renewed"
+                )
+        try:
+            request = await self._client.param_serialize(
+                method,
+                path,
+                query_params=list((query or {}).items()),
+                header_params={
+                    "Accept": accept,
+                    "Content-Type": _APPLY if method == "PATCH" else "application/json",
+                },
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            response = await self._client.call_api(
+                *request,
+                _request_timeout=aiohttp.ClientTimeout(
+                    total=seconds, sock_connect=min(seconds, CONNECT_SECONDS)
+                ),
+            )
+            data = await response.read()  # type: ignore[no-untyped-call]
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._on_contact(False)
+            raise ClusterUnavailable(
+                f"no answer from the API server at {self.server} to {method} {path} "
+                f"({type(error).__name__}: {error}); the request is repeated"
+            ) from error
+        self._on_contact(response.status < HTTPStatus.INTERNAL_SERVER_ERROR)
+        self._on_request(method, resource.plural, response.status)
+        if response.status < HTTPStatus.MULTIPLE_CHOICES:
+            answer: dict[str, Any] = json.loads(data)
+            return answer
+        raise _error(response.status, f"{method} {path}", data)
+
+
+def reference_to(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What names the object `raw` and no other, in the form of an ObjectReference."""
+    named = {key: raw[key] for key in ("apiVersion", "kind")}
+    return named | {key: raw["metadata"][key] for key in ("name", "namespace", "uid")}
+
+
+def _error(status: int, what: str, data: bytes) -> OperatorError:
+    """The error for an answer that is none of the 2xx."""
+    try:
+        message = str(json.loads(data)["message"])
+    except (ValueError, KeyError, TypeError):
+        message = data[:500].decode(errors="replace") or HTTPStatus(status).phrase
+    if status == HTTPStatus.NOT_FOUND:
+        return NotFound(f"{what}: {message}")
+    if status == HTTPStatus.UNAUTHORIZED:
+        return NoCredentials(f"{what}: {message}; renew the operator's credentials")
+    if status == HTTPStatus.FORBIDDEN:
+        return ApplyForbidden(
+            f"{message}; check the operator's Role (kubectl auth can-i --as) and the "
+            "namespace's quota and admission policies"
+        )
+    if status in _REJECTED:
+        return ApplyRejected(f"{message}; correct the field that it names")
+    return ClusterUnavailable(f"{what}: {status} {message}; the request is repeated")

@@ -1,0 +1,226 @@
+"""The pod template of a worker: pure."""
+
+from collections.abc import Iterator, Mapping
+from posixpath import join
+from typing import Any, Final
+
+from modelworker_api import kube
+from modelworker_operator import names
+from modelworker_operator.config import Config
+from modelworker_operator.spec import (
+    HostPathSource,
+    HuggingFaceSource,
+    ModelWorker,
+    ModelWorkerSpec,
+    PvcSource,
+    Source,
+)
+
+Manifest = dict[str, Any]
+
+COMMAND: Final = ("python", "-m", "modelworker_server")
+CACHE_DIR: Final = "/cache"
+TERMINATION_LOG: Final = "/dev/termination-log"
+TOKEN_SECONDS: Final = 3600
+
+PRE_STOP_SECONDS: Final = 5
+"""Between the deletion of a pod and SIGTERM: clients see Draining and drop it first."""
+KILL_MARGIN_SECONDS: Final = 15
+"""Beyond the drain, for the process to end by itself before SIGKILL."""
+
+_MODEL, _CACHE, _TMP, _TOKEN = "model", "cache", "tmp", "heartbeat-token"
+
+
+def pod_template(worker: ModelWorker, config: Config) -> Manifest:
+    """The template that the Deployment makes pods from."""
+    return {
+        "metadata": {"labels": names.child_labels(worker)},
+        "spec": {
+            "automountServiceAccountToken": False,
+            # The variables of a Service called "modelworker" would pass for our settings.
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": PRE_STOP_SECONDS
+            + worker.spec.drain_timeout_seconds
+            + KILL_MARGIN_SECONDS,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [_container(worker, config)],
+            "volumes": _volumes(worker.spec.model.source),
+            **_given(
+                imagePullSecrets=[{"name": name} for name in worker.spec.image_pull_secrets],
+                **_scheduling(worker.spec),
+            ),
+        },
+    }
+
+
+def _container(worker: ModelWorker, config: Config) -> Manifest:
+    spec = worker.spec
+    return {
+        "name": kube.WORKER_CONTAINER,
+        "image": spec.image or config.worker_image,
+        "command": list(COMMAND),
+        "env": [*_environment(worker, config), *(dict(item) for item in spec.env)],
+        "ports": [
+            {
+                "name": kube.WORKER_PORT_NAME,
+                "containerPort": kube.WORKER_PORT,
+                "protocol": "TCP",
+            }
+        ],
+        # Imports of the model libraries can take minutes from a cold disk.
+        "startupProbe": _probe("/healthz", period=2, failures=300),
+        "readinessProbe": _probe("/readyz", period=2, failures=5),
+        "livenessProbe": _probe("/healthz", period=10, failures=6),
+        "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
+        "terminationMessagePath": TERMINATION_LOG,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+        "volumeMounts": _mounts(spec.model.source),
+        **_given(imagePullPolicy=spec.image_pull_policy, resources=_resources(spec)),
+    }
+
+
+def _given(**fields: Any) -> Manifest:
+    """The fields that have a value: what is not asked for is not owned."""
+    return {key: value for key, value in fields.items() if value}
+
+
+def _probe(path: str, *, period: int, failures: int) -> Manifest:
+    return {
+        "httpGet": {"path": path, "port": kube.WORKER_PORT_NAME},
+        "periodSeconds": period,
+        "failureThreshold": failures,
+        "timeoutSeconds": 5,
+    }
+
+
+def _environment(worker: ModelWorker, config: Config) -> Iterator[Manifest]:
+    spec = worker.spec
+    # The pod's fields come first: $(MODELWORKER_POD_IP) works only in later variables.
+    yield _from_field("MODELWORKER_POD_NAME", "metadata.name")
+    yield _from_field("MODELWORKER_POD_UID", "metadata.uid")
+    yield _from_field("MODELWORKER_POD_IP", "status.podIP")
+    values = {
+        "MODELWORKER_NAME": worker.name,
+        "MODELWORKER_NAMESPACE": worker.namespace,
+        "MODELWORKER_SERVED_NAME": spec.model.name,
+        **_model_variables(spec.model.source),
+        "MODELWORKER_GGUF_FILE": spec.model.gguf_file,
+        "MODELWORKER_DTYPE": spec.model.dtype,
+        "MODELWORKER_MAX_MODEL_LEN": spec.model.max_model_len,
+        "MODELWORKER_MAX_RUNNING": spec.concurrency.max_running,
+        "MODELWORKER_MAX_QUEUED": spec.concurrency.max_queued,
+        "MODELWORKER_HOST": config.worker_bind_host,
+        "MODELWORKER_PORT": kube.WORKER_PORT,
+        "MODELWORKER_HEARTBEAT_URL": config.heartbeat_url,
+        "MODELWORKER_HEARTBEAT_INTERVAL_SECONDS": spec.heartbeat.interval_seconds,
+        "MODELWORKER_HEARTBEAT_TOKEN_FILE": join(
+            kube.HEARTBEAT_TOKEN_DIR, kube.HEARTBEAT_TOKEN_FILE
+        ),
+        "MODELWORKER_DRAIN_SECONDS": spec.drain_timeout_seconds,
+        "MODELWORKER_TERMINATION_LOG": TERMINATION_LOG,
+    }
+    for name, value in values.items():
+        if value is not None:
+            yield {"name": name, "value": str(value)}
+    yield from _secret_variables(spec.model.source)
+    theirs = {item["name"] for item in spec.env}
+    if "cpu" in spec.resources.limits and "OMP_NUM_THREADS" not in theirs:
+        yield {
+            "name": "OMP_NUM_THREADS",
+            "valueFrom": {
+                "resourceFieldRef": {
+                    "containerName": kube.WORKER_CONTAINER,
+                    "resource": "limits.cpu",
+                }
+            },
+        }
+
+
+def _from_field(name: str, path: str) -> Manifest:
+    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+
+
+def _model_variables(source: Source) -> Mapping[str, str | None]:
+    match source:
+        case HuggingFaceSource():
+            return {
+                "MODELWORKER_SOURCE": "huggingFace",
+                "MODELWORKER_MODEL": source.repo,
+                "MODELWORKER_REVISION": source.revision,
+                "HF_HOME": join(CACHE_DIR, "huggingface"),
+                "HF_ENDPOINT": source.endpoint,
+                # Without it the hub library sends any token that it finds lying about.
+                "HF_HUB_DISABLE_IMPLICIT_TOKEN": None if source.token else "1",
+            }
+        case PvcSource():
+            folder = join(kube.MODEL_DIR, source.path).rstrip("/")
+            return {"MODELWORKER_SOURCE": "local", "MODELWORKER_MODEL": folder}
+        case HostPathSource():
+            return {"MODELWORKER_SOURCE": "local", "MODELWORKER_MODEL": kube.MODEL_DIR}
+
+
+def _secret_variables(source: Source) -> Iterator[Manifest]:
+    if isinstance(source, HuggingFaceSource) and source.token:
+        key = {"name": source.token.name, "key": source.token.key}
+        yield {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": key}}
+
+
+def _resources(spec: ModelWorkerSpec) -> Manifest:
+    limits = dict(spec.resources.limits)
+    if spec.gpu.count:
+        limits[spec.gpu.resource_name] = str(spec.gpu.count)
+    return _given(requests=dict(spec.resources.requests), limits=limits)
+
+
+def _mounts(source: Source) -> list[Manifest]:
+    mounts: list[Manifest] = [
+        {"name": _TMP, "mountPath": "/tmp"},  # noqa: S108 - the root file system is read-only
+        {"name": _TOKEN, "mountPath": kube.HEARTBEAT_TOKEN_DIR, "readOnly": True},
+    ]
+    if isinstance(source, HuggingFaceSource):
+        return [*mounts, {"name": _CACHE, "mountPath": CACHE_DIR}]
+    return [*mounts, {"name": _MODEL, "mountPath": kube.MODEL_DIR, "readOnly": True}]
+
+
+def _volumes(source: Source) -> list[Manifest]:
+    token = {
+        "audience": kube.HEARTBEAT_AUDIENCE,
+        "expirationSeconds": TOKEN_SECONDS,
+        "path": kube.HEARTBEAT_TOKEN_FILE,
+    }
+    volumes: list[Manifest] = [
+        {"name": _TMP, "emptyDir": {}},
+        {"name": _TOKEN, "projected": {"sources": [{"serviceAccountToken": token}]}},
+    ]
+    match source:
+        case HuggingFaceSource():
+            return [*volumes, {"name": _CACHE, "emptyDir": {}}]
+        case PvcSource():
+            claim = {"claimName": source.claim_name, "readOnly": True}
+            return [*volumes, {"name": _MODEL, "persistentVolumeClaim": claim}]
+        case HostPathSource():
+            folder = {"path": source.path, "type": "Directory"}
+            return [*volumes, {"name": _MODEL, "hostPath": folder}]
+
+
+def _scheduling(spec: ModelWorkerSpec) -> Manifest:
+    scheduling = spec.scheduling
+    return {
+        "nodeSelector": dict(scheduling.node_selector),
+        "tolerations": [dict(item) for item in scheduling.tolerations],
+        "affinity": dict(scheduling.affinity),
+        "topologySpreadConstraints": [
+            dict(item) for item in scheduling.topology_spread_constraints
+        ],
+        "priorityClassName": scheduling.priority_class_name,
+        "schedulerName": scheduling.scheduler_name,
+        "runtimeClassName": scheduling.runtime_class_name,
+    }

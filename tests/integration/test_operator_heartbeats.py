@@ -1,0 +1,226 @@
+"""Heartbeats with real tokens on a real API server."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from modelworker_devcluster import DevCluster
+
+from tests.operator_support import Audit, Objects, OperatorProcess, install_crds, operator
+from tests.support import eventually
+
+AUDIENCE = "modelworker.dev/heartbeat"
+NAMESPACE = "heartbeats"
+
+
+@pytest.fixture(scope="module")
+def running(control_plane: DevCluster) -> Iterator[OperatorProcess]:
+    """An operator for the namespace of this module, and a worker `beating` with one pod."""
+    install_crds(control_plane)
+    control_plane.kubectl("create", "namespace", NAMESPACE)
+    control_plane.kubectl("create", "serviceaccount", "someone", "-n", NAMESPACE)
+    with operator(control_plane, NAMESPACE, environment={"LEADER_ELECT": "false"}) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def objects(running: OperatorProcess) -> Objects:
+    made = Objects(running.cluster, NAMESPACE)
+    made.apply_worker("beating")
+    return made
+
+
+@pytest.fixture(scope="module")
+def pod(objects: Objects) -> str:
+    """The worker's pod, bound to a node that does not exist, with its container running."""
+    name = eventually(
+        lambda: objects.get("pods", "-l", "modelworker.dev/name=beating")["items"], what="a pod"
+    )[0]["metadata"]["name"]
+    bind(objects, name)
+    running = {"containerStatuses": [{
+        "name": "worker", "image": "local/worker", "imageID": "", "ready": False, "restartCount": 0,
+        "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
+    }], "phase": "Running", "podIP": "127.0.0.9", "podIPs": [{"ip": "127.0.0.9"}]}  # fmt: skip
+    objects.kubectl(
+        "patch", "pod", name, "--subresource=status", "-p", json.dumps({"status": running})
+    )
+    eventually(
+        lambda: workers(objects).get(name, {}).get("state"),
+        until=lambda state: state == "Starting",
+        what="a worker that starts",
+    )
+    return str(name)
+
+
+@pytest.fixture(scope="module")
+def foreign_pod(objects: Objects) -> str:
+    """A pod in the same namespace that is no worker."""
+    objects.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "foreign"},
+            "spec": {"nodeName": "nowhere", "containers": [{"name": "c", "image": "local/c"}]},
+        }
+    )
+    return "foreign"
+
+
+def bind(objects: Objects, name: str) -> None:
+    """Bind a pod to a node by hand, as no scheduler would without one."""
+    binding = {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": name, "namespace": objects.namespace},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": "nowhere"},
+    }
+    path = f"/api/v1/namespaces/{objects.namespace}/pods/{name}/binding"
+    objects.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(binding))
+
+
+def token(objects: Objects, pod: str | None, *, audience: str = AUDIENCE) -> str:
+    """A token of the default service account, bound to a pod if one is named."""
+    bound = ("--bound-object-kind=Pod", f"--bound-object-name={pod}") if pod else ()
+    return objects.kubectl("create", "token", "default", f"--audience={audience}", *bound)
+
+
+def workers(objects: Objects) -> dict[str, dict[str, Any]]:
+    """`status.workers` by pod."""
+    return {entry["pod"]: entry for entry in objects.status("beating").get("workers", [])}
+
+
+def post(
+    process: OperatorProcess, bearer: str | None, body: dict[str, Any] | bytes | None = None
+) -> httpx.Response:
+    """POST a heartbeat."""
+    return httpx.post(
+        f"http://127.0.0.1:{process.heartbeat_port}/v1/heartbeat",
+        content=body if isinstance(body, bytes) else json.dumps(body or {"state": "Ready"}),
+        headers={"Authorization": f"Bearer {bearer}"} if bearer else {},
+        timeout=20,
+    )
+
+
+def test_the_pods_own_token_changes_the_status(
+    objects: Objects, running: OperatorProcess, pod: str
+) -> None:
+    bearer = token(objects, pod)
+    answer = post(running, bearer, {"state": "Loading", "progress": 40, "revision": "abc"})
+    assert (answer.status_code, answer.json()) == (200, {"interval_seconds": 10.0})
+    eventually(
+        lambda: workers(objects)[pod],
+        until=lambda seen: seen["state"] == "Loading",
+        what="the state that was reported",
+    )
+    assert workers(objects)[pod]["progress"] == 40
+    assert workers(objects)[pod]["revision"] == "abc"
+    assert workers(objects)[pod]["heartbeat"] == "Fresh"
+
+    # The same again, and a little progress, are only remembered.
+    audit = Audit(objects.cluster)
+    for progress in (40, 42, 43):
+        body = {"state": "Loading", "progress": progress, "revision": "abc"}
+        assert post(running, bearer, body).status_code == 200
+    assert running.metric("modelworker_heartbeat_pods") == 1
+    assert audit.brief("operator-a") == []
+
+    post(running, bearer, {"state": "Failed", "reason": "ModelNotFound", "message": "no file"})
+    ready = eventually(
+        lambda: objects.condition("beating", "Ready"),
+        until=lambda seen: seen.get("reason") == "ModelNotFound",
+        what="the reason that was reported",
+    )
+    assert "no file" in ready["message"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        pytest.param("none", 401, id="no-token"),
+        pytest.param("garbage", 401, id="no-jwt"),
+        pytest.param("forged", 401, id="forged"),
+        pytest.param("audience", 401, id="wrong-audience"),
+        pytest.param("api", 401, id="api-server-audience"),
+        pytest.param("unbound", 401, id="bound-to-no-pod"),
+        pytest.param("foreign", 403, id="other-pod"),
+    ],
+)
+def test_other_tokens_are_refused_and_change_nothing(
+    objects: Objects,
+    running: OperatorProcess,
+    pod: str,
+    foreign_pod: str,
+    kind: str,
+    status: int,
+) -> None:
+    good = token(objects, pod)
+    bearer = {
+        "none": lambda: None,
+        "garbage": lambda: "let-me-in",
+        "forged": lambda: good[:-12] + "A" * 12,
+        "audience": lambda: token(objects, pod, audience="someone.example"),
+        "api": lambda: token(objects, pod, audience="https://kubernetes.default.svc"),
+        "unbound": lambda: token(objects, None),
+        "foreign": lambda: token(objects, foreign_pod),
+    }[kind]()
+    before = objects.get("mw", "beating")
+    pods = running.metric("modelworker_heartbeat_pods")
+    audit = Audit(objects.cluster)
+    answer = post(running, bearer, {"state": "Ready", "revision": "evil"})
+    assert answer.status_code == status, answer.text
+    assert answer.json()["message"]
+    assert running.metric("modelworker_heartbeat_pods") == pods
+    assert audit.brief("operator-a") == []
+    assert objects.get("mw", "beating") == before
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        pytest.param(b"{", 400, id="broken-json"),
+        pytest.param(b'{"state": "Ready", "progress": NaN}', 400, id="nan"),
+        pytest.param(b'{"state": "Ready", "progress": 1e999}', 422, id="infinity"),
+        pytest.param(b'{"state": "Dancing"}', 422, id="unknown-state"),
+        pytest.param(b'{"state": "Ready", "running": -1}', 422, id="negative"),
+        pytest.param(b"[]", 422, id="no-object"),
+        pytest.param(b'{"state": "Ready", "message": "' + b"x" * 5000 + b'"}', 413, id="too-long"),
+    ],
+)
+def test_bad_bodies_are_refused(
+    objects: Objects, running: OperatorProcess, pod: str, body: bytes, status: int
+) -> None:
+    bearer = token(objects, pod)
+    # The pod may have used up what it may send.
+    answer = eventually(
+        lambda: post(running, bearer, body), until=lambda seen: seen.status_code != 429
+    )
+    assert answer.status_code == status, answer.text
+
+
+def test_a_flood_is_answered_429(objects: Objects, running: OperatorProcess, pod: str) -> None:
+    bearer = token(objects, pod)
+    with httpx.Client(headers={"Authorization": f"Bearer {bearer}"}) as client:
+        url = f"http://127.0.0.1:{running.heartbeat_port}/v1/heartbeat"
+        answers = [client.post(url, json={"state": "Loading"}) for _ in range(40)]
+    assert {answer.status_code for answer in answers} == {200, 429}
+    assert all("retry-after" in one.headers for one in answers if one.status_code == 429)
+
+
+def test_without_the_api_server_known_tokens_still_work() -> None:
+    with DevCluster(kubelet=False) as cluster:
+        install_crds(cluster)
+        objects = Objects(cluster, "default")
+        with operator(cluster, "default", environment={"LEADER_ELECT": "false"}) as process:
+            objects.apply_worker("beating")
+            name = eventually(
+                lambda: objects.get("pods", "-l", "modelworker.dev/name=beating")["items"]
+            )[0]["metadata"]["name"]
+            bind(objects, name)
+            known, unknown = token(objects, name), token(objects, name)
+            eventually(lambda: post(process, known).status_code, until=lambda seen: seen == 200)
+            cluster.stop_apiserver()
+            assert post(process, known).status_code == 200
+            refused = post(process, unknown)
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
