@@ -252,6 +252,11 @@ def test_defaults(api: DevCluster) -> None:
         pytest.param({"concurrency.maxRunning": 0}, "greater than or equal to 1", id="running-0"),
         pytest.param({"drain.timeoutSeconds": -1}, "greater than or equal to 0", id="drain--1"),
         pytest.param(
+            {"scheduling.affinity": {"nodeAffinty": {}}},
+            'unknown field "spec.scheduling.affinity.nodeAffinty"',
+            id="affinity-typing-error",
+        ),
+        pytest.param(
             {"scheduling.tolerations": [{"effect": "Never"}]}, "supported values", id="toleration"
         ),
     ],

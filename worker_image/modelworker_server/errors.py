@@ -1,15 +1,23 @@
 """The worker's errors and the one table that maps them to HTTP."""
 
+import math
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from modelworker_api import wire
+
+CLIENT_CLOSED: Final = 499
+"""What logs and metrics say of a request whose client went away (nginx's number)."""
+
+DENIED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+"""What a model hub answers when a token is missing or has no access."""
 
 
 class WorkerError(Exception):
     """Base of what a request can end with; the message says the next step."""
 
-    status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
+    status: ClassVar[int] = HTTPStatus.INTERNAL_SERVER_ERROR
     type: ClassVar[str] = "internal_error"
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
@@ -21,11 +29,15 @@ class WorkerError(Exception):
         """The answer's body."""
         return wire.ErrorResponse(
             message=self.message,
-            code=self.status.value,
+            code=int(self.status),
             error=wire.ErrorDetail(
-                message=self.message, type=self.type, code=self.status.value, param=self.param
+                message=self.message, type=self.type, code=int(self.status), param=self.param
             ),
         )
+
+    def headers(self) -> Mapping[str, str]:
+        """Headers that belong to the answer."""
+        return {}
 
 
 class BadRequest(WorkerError):
@@ -41,11 +53,45 @@ class ContextTooLong(BadRequest):
     type = "context_length_exceeded"
 
 
+class UnsupportedParameter(BadRequest):
+    """A known parameter that this worker does not implement: refused, never ignored."""
+
+    type = "unsupported"
+
+
 class ModelNotServed(WorkerError):
     """Another model was asked for."""
 
     status = HTTPStatus.NOT_FOUND
     type = "model_not_found"
+
+
+class RouteNotFound(WorkerError):
+    """No such path."""
+
+    status = HTTPStatus.NOT_FOUND
+    type = "not_found"
+
+
+class MethodNotAllowed(WorkerError):
+    """The path exists, the method does not."""
+
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+    type = "method_not_allowed"
+
+
+class BodyTooLarge(WorkerError):
+    """More bytes than one request may have."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    type = "body_too_large"
+
+
+class NotJson(WorkerError):
+    """The body is not declared as JSON."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    type = "unsupported_media_type"
 
 
 class Unsupported(WorkerError):
@@ -65,6 +111,10 @@ class Overloaded(WorkerError):
         super().__init__(message)
         self.retry_after = retry_after
 
+    def headers(self) -> Mapping[str, str]:
+        """`Retry-After` in whole seconds, at least 1."""
+        return {"retry-after": str(max(1, math.ceil(self.retry_after)))}
+
 
 class Unavailable(WorkerError):
     """Not ready, draining, or the engine died: another worker may answer."""
@@ -77,6 +127,13 @@ class NotReady(Unavailable):
     """The model is not loaded yet."""
 
 
+class ClientGone(WorkerError):
+    """The client closed its connection; nobody reads the answer."""
+
+    status = CLIENT_CLOSED
+    type = "client_closed"
+
+
 class LoadError(Exception):
     """The model cannot be loaded: why, and what to do."""
 
@@ -84,3 +141,17 @@ class LoadError(Exception):
         super().__init__(message)
         self.reason = reason
         self.message = message
+
+
+def bug(error: Exception) -> WorkerError:
+    """What a caller is told of an error that nobody expected: no text of it, as it may quote."""
+    return WorkerError(f"the worker has a bug ({type(error).__name__}); its log says where")
+
+
+def from_routing(status: int, method: str, path: str) -> WorkerError:
+    """The error for a request that no route took."""
+    if status == HTTPStatus.NOT_FOUND:
+        return RouteNotFound(f"no route {path}; GET /v1/models and POST /v1/completions are served")
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        return MethodNotAllowed(f"{path} does not take {method}; see the Allow header")
+    return BadRequest(f"{method} {path} was not understood")

@@ -3,14 +3,39 @@
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from modelworker_api import wire
-
 from modelworker_server.errors import Unsupported
 
 Progress = Callable[[wire.LoadState, int | None], None]
-"""Called while a worker loads: the state, and the percent of it that is done if known."""
+"""Called on the event loop while a worker loads: the state, and its percent done if known."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """What to load and how, as plain values: what a worker is built from."""
+
+    source: Literal["huggingFace", "local"]
+    model: str
+    """Repository of the hub, or a folder."""
+    name: str
+    """The served name; `aliases` are accepted in requests as well."""
+    created: int
+    """Seconds since the epoch, for `ModelInfo.created`."""
+    aliases: frozenset[str] = frozenset()
+    revision: str | None = None
+    """Branch, tag or commit of the hub, its default branch if None; unused for a folder."""
+    gguf_file: str | None = None
+    """File inside the repository or folder; None loads its safetensors."""
+    dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
+    max_model_len: int | None = None
+    """Longest prompt and answer together in tokens, the model's own limit if None."""
+    max_running: int = 32
+    """Sequences that are decoded together."""
+    token: str | None = field(default=None, repr=False)
+    endpoint: str | None = None
+    """Base URL of the hub, the public one if None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +52,8 @@ class ModelInfo:
     max_model_len: int
     created: int
     """Seconds since the epoch."""
+    vocab_size: int
+    """Token ids are below it; a request with another id is refused before it gets here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,113 @@
+"""Start a worker: `python -m modelworker_server --model FOLDER`."""
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+
+import httpx
+from prometheus_client import CollectorRegistry, ProcessCollector
+
+from modelworker_server import logs
+from modelworker_server.app import create_app
+from modelworker_server.heartbeat import Heartbeats
+from modelworker_server.lifecycle import Lifecycle
+from modelworker_server.limits import Limiter
+from modelworker_server.process import Process, Stop, server_for
+from modelworker_server.settings import HubSettings, InvalidSettings, Settings, load, what_to_load
+from modelworker_server.state import ServerState
+from modelworker_server.workers import registry
+
+BACKLOG = 2048
+
+_log = logging.getLogger("modelworker_server")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a worker to its end; 0 after a clean end, 1 after a failure, 2 for wrong settings."""
+    try:
+        settings = load(arguments)
+    except InvalidSettings as error:
+        print(error, file=sys.stderr)
+        return 2
+    if settings.backend not in registry.BACKENDS:
+        known = ", ".join(registry.BACKENDS)
+        print(f"--backend: no backend {settings.backend!r}; there are: {known}", file=sys.stderr)
+        return 2
+    logs.configure(settings.log_level)
+    try:
+        listener = listen(settings.host, settings.port)
+    except OSError as error:
+        where = f"{settings.host} port {settings.port}"
+        print(f"cannot listen on {where}: {error}; choose others", file=sys.stderr)
+        return 1
+    _log.info("listening on http://%s:%d", settings.host, listener.getsockname()[1])
+    return asyncio.new_event_loop().run_until_complete(serve(settings, listener))
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; `::` takes IPv4 as well."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server(
+        (host, port), family=family, backlog=BACKLOG, dualstack_ipv6=host == "::"
+    )
+
+
+async def serve(settings: Settings, listener: socket.socket) -> int:
+    """Put the parts together and run them."""
+    prometheus = CollectorRegistry()
+    ProcessCollector(registry=prometheus)
+    lifecycle = Lifecycle()
+    state = ServerState(
+        lifecycle=lifecycle,
+        limiter=Limiter(
+            max_running=settings.max_running, max_queued=settings.max_queued, timer=time.monotonic
+        ),
+        registry=prometheus,
+        pod_name=settings.pod_name,
+        max_body_bytes=settings.max_body_bytes,
+        now=time.time,
+        timer=time.monotonic,
+        new_id=lambda: uuid.uuid4().hex,
+    )
+    stop = Stop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.ask)
+    config = what_to_load(settings, HubSettings(), created=int(time.time()))
+    # The heartbeat stays inside the cluster: no proxy of the environment, no redirect.
+    async with httpx.AsyncClient(trust_env=False, follow_redirects=False) as client:
+        heartbeats = settings.heartbeat_url and Heartbeats(
+            client,
+            url=settings.heartbeat_url,
+            token_file=settings.heartbeat_token_file,
+            interval=settings.heartbeat_interval_seconds,
+            lifecycle=lifecycle,
+            beat=state.heartbeat,
+            random=random.random,
+        )
+        process = Process(
+            state=state,
+            server=server_for(create_app(state)),
+            listener=listener,
+            heartbeats=heartbeats or None,
+            stop=stop,
+            create_worker=lambda: registry.create(settings.backend, config),
+            drain_seconds=settings.drain_seconds,
+            termination_log=settings.termination_log,
+        )
+        return await process.run()
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # A load that cannot be interrupted, or an engine that hangs, must not hold up the end.
+    os._exit(code)

@@ -1,0 +1,163 @@
+"""The worker's settings from flags and environment, which nothing else reads."""
+
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from modelworker_api import kube
+from modelworker_server.workers.base import ModelConfig
+
+Source = Literal["huggingFace", "local"]
+PREFIX = "MODELWORKER_"
+
+
+class Settings(BaseSettings):
+    """Serve one language model over OpenAI's API.
+
+    Every option is also read from the environment variable MODELWORKER_<OPTION>;
+    a flag wins over the variable.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        cli_kebab_case=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        cli_prog_name="python -m modelworker_server",
+        extra="ignore",
+        frozen=True,
+    )
+
+    model: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=512,
+            description="repository id on the hub, or a folder with the model",
+        ),
+    ]
+    source: Source | None = Field(
+        None,
+        description="where the model is; without it, local if --model begins with / or .",
+    )
+    revision: str | None = Field(None, description="revision on the hub: a commit, tag or branch")
+    gguf_file: str | None = Field(
+        None, description="name of the GGUF file inside the folder or repository, if it is one"
+    )
+    backend: str = Field("transformers", description="engine that runs the model")
+    dtype: Literal["auto", "float16", "bfloat16", "float32"] = Field(
+        "auto", description="precision of the weights; auto takes the model's own"
+    )
+    max_model_len: int | None = Field(
+        None,
+        ge=1,
+        description="longest prompt and answer in tokens; without it the model's own limit",
+    )
+    name: str | None = Field(
+        None, description="name of the custom resource; accepted as the model of a request"
+    )
+    namespace: str | None = Field(
+        None, description="namespace of the custom resource; NAMESPACE/NAME is accepted as well"
+    )
+    served_name: str | None = Field(
+        None,
+        max_length=512,
+        description="model name that answers carry; without it --name, else --model",
+    )
+    max_running: int = Field(16, ge=1, le=4096, description="sequences decoded together")
+    max_queued: int = Field(
+        256, ge=0, le=65536, description="requests that may wait; more are answered 429"
+    )
+    max_body_bytes: int = Field(
+        8 * 1024 * 1024, ge=1024, description="longest request body in bytes; more is answered 413"
+    )
+    host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
+    port: int = Field(kube.WORKER_PORT, ge=0, le=65535, description="port to listen on; 0: any")
+    drain_seconds: float = Field(
+        30.0, ge=0, le=86400, description="seconds to finish accepted requests after SIGTERM"
+    )
+    pod_name: str = Field(
+        default_factory=socket.gethostname,
+        description="name that answers carry as their worker",
+    )
+    heartbeat_url: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="base URL of the operator's heartbeat listener; without it no heartbeat",
+    )
+    heartbeat_interval_seconds: float = Field(
+        10.0, ge=1, le=300, description="seconds between heartbeats"
+    )
+    heartbeat_token_file: Path | None = Field(
+        None, description="file with the bearer token of the heartbeat, read again each time"
+    )
+    termination_log: Path | None = Field(
+        None, description="file that takes one line saying why the worker ended"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least severe level that is logged"
+    )
+
+
+class HubSettings(BaseSettings):
+    """Where the hub is and who asks, in the hub's own variables: a token is no flag."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HF_", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    token: SecretStr | None = None
+    endpoint: str | None = None
+
+
+class InvalidSettings(Exception):
+    """The settings do not describe a worker; one line for each problem."""
+
+
+def load(arguments: Sequence[str]) -> Settings:
+    """Settings from flags and environment.
+
+    Raises:
+        InvalidSettings: with one line per problem.
+        SystemExit: after `--help`, or for an unknown flag, with its usage.
+    """
+    try:
+        return Settings(_cli_parse_args=list(arguments))  # type: ignore[call-arg]
+    except ValidationError as error:
+        raise InvalidSettings("\n".join(map(_explain, error.errors()))) from error
+
+
+def what_to_load(settings: Settings, hub: HubSettings, created: int) -> ModelConfig:
+    """What the worker is built from; `created` is the time of now in seconds since the epoch."""
+    by_path: Source = "local" if settings.model.startswith(("/", ".")) else "huggingFace"
+    name = settings.served_name or settings.name or settings.model
+    aliases = {settings.model, settings.name or name}
+    if settings.name and settings.namespace:
+        aliases.add(f"{settings.namespace}/{settings.name}")
+    return ModelConfig(
+        source=settings.source or by_path,
+        model=settings.model,
+        name=name,
+        created=created,
+        aliases=frozenset(aliases - {name}),
+        revision=settings.revision,
+        gguf_file=settings.gguf_file,
+        dtype=settings.dtype,
+        max_model_len=settings.max_model_len,
+        max_running=settings.max_running,
+        token=hub.token.get_secret_value() if hub.token else None,
+        endpoint=hub.endpoint,
+    )
+
+
+def _explain(problem: ErrorDetails) -> str:
+    field = str(problem["loc"][0])
+    given = "" if problem["type"] == "missing" else f"; got {problem['input']!r:.100}"
+    flag = "--" + field.replace("_", "-")
+    return f"{flag} ({PREFIX}{field.upper()}): {problem['msg']}{given}"

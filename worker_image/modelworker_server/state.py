@@ -1,0 +1,98 @@
+"""What the routes work with, put together by the composition root."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry
+
+from modelworker_api import wire
+from modelworker_server.errors import NotReady
+from modelworker_server.lifecycle import Lifecycle
+from modelworker_server.limits import Limiter
+from modelworker_server.metrics import Metrics
+from modelworker_server.workers.base import BaseModelWorker, Load
+
+
+@dataclass(slots=True)
+class ServerState:
+    """One worker behind its HTTP face; the server listens before there is a worker."""
+
+    lifecycle: Lifecycle
+    limiter: Limiter
+    registry: CollectorRegistry
+    pod_name: str
+    max_body_bytes: int
+    now: Callable[[], float]
+    """Seconds since the epoch."""
+    timer: Callable[[], float]
+    """Monotonic seconds."""
+    new_id: Callable[[], str]
+    """An id that no other answer has."""
+    _worker: BaseModelWorker | None = None
+    metrics: Metrics = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.metrics = Metrics(self.registry, self.load_now)
+
+    @property
+    def worker(self) -> BaseModelWorker:
+        """The worker.
+
+        Raises:
+            NotReady: before there is one.
+        """
+        if self._worker is None:
+            raise NotReady("the engine is being imported; wait until /readyz answers 200")
+        return self._worker
+
+    def attach(self, worker: BaseModelWorker) -> None:
+        """Serve this worker, which may not be loaded yet."""
+        self._worker = worker
+
+    def loaded(self) -> None:
+        """The worker's model is there: take work."""
+        self.metrics.loaded(self.worker.info)
+        self.lifecycle.loaded()
+
+    def alive(self) -> bool:
+        """False when the engine has died."""
+        return self._worker is None or self._worker.alive()
+
+    def load_now(self) -> Load:
+        """Requests in the engine."""
+        return Load() if self._worker is None else self._worker.load_now()
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Headers that say who answered, with which model; the pod alone before it is loaded."""
+        headers = {wire.HEADER_WORKER: self.pod_name}
+        if self.lifecycle.has_model:
+            info = self.worker.info
+            headers[wire.HEADER_REVISION] = info.revision
+            headers[wire.HEADER_DTYPE] = info.dtype
+        return headers
+
+    def heartbeat(self) -> wire.Heartbeat:
+        """What to tell the operator now."""
+        beat = wire.Heartbeat(
+            state=self.lifecycle.state,
+            reason=self.lifecycle.reason,
+            message=_at_most(1024, self.lifecycle.message),
+            progress=self.lifecycle.progress,
+        )
+        if not self.lifecycle.has_model:
+            return beat
+        info, load = self.worker.info, self.load_now()
+        return beat.model_copy(
+            update={
+                "model": info.name,
+                "revision": info.revision,
+                "dtype": info.dtype,
+                "max_model_len": info.max_model_len,
+                "running": load.running,
+                "waiting": load.waiting,
+            }
+        )
+
+
+def _at_most(characters: int, text: str) -> str:
+    return text if len(text) <= characters else text[: characters - 3] + "..."

@@ -1,0 +1,302 @@
+"""From wire requests to what a worker is asked; pure but for the worker's tokenizer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from modelworker_api import wire
+from modelworker_server.errors import (
+    BadRequest,
+    ContextTooLong,
+    ModelNotServed,
+    UnsupportedParameter,
+)
+from modelworker_server.parsing import shortened
+from modelworker_server.sampling import check_token_ids, include_usage, sampling_params
+from modelworker_server.workers.base import BaseModelWorker, Message, ModelInfo, SamplingParams
+
+DEFAULT_COMPLETION_TOKENS = 16
+"""OpenAI's default for completions; a chat may use the rest of the context."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A generation request, checked: what the worker does and how the answer looks."""
+
+    prompts: tuple[tuple[int, ...], ...]
+    params: SamplingParams
+    stream: bool
+    include_usage: bool
+    return_token_ids: bool
+    tokens_as_ids: bool
+    echo: tuple[str, ...] | None = None
+    """The prompts as texts where the answer repeats them."""
+
+    @property
+    def sequences(self) -> int:
+        """Sequences that the worker decodes for it."""
+        return len(self.prompts) * self.params.n
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of all prompts."""
+        return sum(map(len, self.prompts))
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingJob:
+    """An embedding request, checked."""
+
+    inputs: tuple[tuple[int, ...], ...]
+    pooling: str
+    normalize: bool
+    base64: bool
+
+
+def require_served(model: str | None, info: ModelInfo) -> None:
+    """Return when `model` names what this worker serves; no name is any model.
+
+    Raises:
+        ModelNotServed: listing what is served.
+    """
+    if model is None or model == info.name or model in info.aliases:
+        return
+    served = ", ".join(sorted({info.name, *info.aliases}))
+    raise ModelNotServed(
+        f"model {shortened(model)} is not served here; served are: {served}", param="model"
+    )
+
+
+def completion_job(request: wire.CompletionRequest, worker: BaseModelWorker) -> Job:
+    """What `POST /v1/completions` asks for.
+
+    Raises:
+        BadRequest: for a value out of range.
+        ContextTooLong: for a prompt without room for its answer.
+        ModelNotServed: for another model.
+    """
+    info = worker.info
+    require_served(request.model, info)
+    if request.echo and request.logprobs is not None:
+        raise UnsupportedParameter("echo with logprobs is not supported", param="echo")
+    prompts = _token_lists(
+        "prompt", request.prompt, worker, add_special_tokens=request.add_special_tokens
+    )
+    longest = max(map(len, prompts))
+    params = sampling_params(
+        request,
+        max_tokens=_max_tokens(
+            request.max_tokens,
+            longest,
+            info.max_model_len,
+            field="prompt",
+            default=DEFAULT_COMPLETION_TOKENS,
+        ),
+        logprobs=request.logprobs,
+        vocab_size=info.vocab_size,
+    )
+    return Job(
+        prompts=prompts,
+        params=params,
+        stream=request.stream,
+        include_usage=include_usage(request),
+        return_token_ids=request.return_token_ids,
+        tokens_as_ids=request.return_tokens_as_token_ids,
+        echo=_echoes(request.prompt, prompts, worker) if request.echo else None,
+    )
+
+
+def chat_job(request: wire.ChatCompletionRequest, worker: BaseModelWorker) -> Job:
+    """What `POST /v1/chat/completions` asks for; raises as `completion_job` does."""
+    info = worker.info
+    require_served(request.model, info)
+    limits = {request.max_tokens, request.max_completion_tokens} - {None}
+    if len(limits) > 1:
+        raise BadRequest(
+            "max_tokens and max_completion_tokens differ; give one of them", param="max_tokens"
+        )
+    logprobs = request.top_logprobs or 0 if request.logprobs else None
+    if request.top_logprobs is not None and not request.logprobs:
+        raise BadRequest("top_logprobs needs logprobs: true", param="top_logprobs")
+    prompt = _conversation(request, worker)
+    params = sampling_params(
+        request,
+        max_tokens=_max_tokens(
+            next(iter(limits), None),
+            len(prompt),
+            info.max_model_len,
+            field="messages",
+            default=info.max_model_len,
+        ),
+        logprobs=logprobs,
+        vocab_size=info.vocab_size,
+    )
+    return Job(
+        prompts=(prompt,),
+        params=params,
+        stream=request.stream,
+        include_usage=include_usage(request),
+        return_token_ids=request.return_token_ids,
+        tokens_as_ids=request.return_tokens_as_token_ids,
+    )
+
+
+def embedding_job(request: wire.EmbeddingRequest, worker: BaseModelWorker) -> EmbeddingJob:
+    """What `POST /v1/embeddings` asks for; raises as `completion_job` does."""
+    info = worker.info
+    require_served(request.model, info)
+    inputs = _token_lists("input", request.input, worker, add_special_tokens=True)
+    _require_fit("input", max(map(len, inputs)), info.max_model_len)
+    return EmbeddingJob(
+        inputs=inputs,
+        pooling=request.pooling,
+        normalize=request.normalize,
+        base64=request.encoding_format == "base64",
+    )
+
+
+def tokenize(request: wire.TokenizeRequest, worker: BaseModelWorker) -> wire.TokenizeResponse:
+    """Token ids of a text or of a conversation; the context length does not limit it.
+
+    Raises:
+        BadRequest: unless exactly one of `prompt` and `messages` is given.
+    """
+    require_served(request.model, worker.info)
+    if (request.prompt is None) == (request.messages is None):
+        raise BadRequest("give either prompt or messages", param="prompt")
+    if request.messages is not None:
+        tokens = worker.encode_chat(
+            _messages(request.messages), add_generation_prompt=request.add_generation_prompt
+        )
+    else:
+        tokens = worker.encode(request.prompt or "", add_special_tokens=request.add_special_tokens)
+    return wire.TokenizeResponse(
+        count=len(tokens), max_model_len=worker.info.max_model_len, tokens=tokens
+    )
+
+
+def detokenize(request: wire.DetokenizeRequest, worker: BaseModelWorker) -> wire.DetokenizeResponse:
+    """Text of token ids.
+
+    Raises:
+        BadRequest: for an id outside the vocabulary.
+    """
+    require_served(request.model, worker.info)
+    check_token_ids("tokens", request.tokens, worker.info.vocab_size)
+    return wire.DetokenizeResponse(prompt=worker.decode(request.tokens))
+
+
+def _token_lists(
+    field: str, given: wire.Prompts, worker: BaseModelWorker, *, add_special_tokens: bool
+) -> tuple[tuple[int, ...], ...]:
+    items = _items(given)
+    if not items:
+        raise BadRequest(f"{field} is empty; give at least one", param=field)
+    if len(items) > wire.MAX_PROMPTS:
+        raise BadRequest(
+            f"{field} has {len(items)} entries; at most {wire.MAX_PROMPTS} are allowed, "
+            "split the batch",
+            param=field,
+        )
+    lists = []
+    for item in items:
+        if isinstance(item, str):
+            tokens = worker.encode(item, add_special_tokens=add_special_tokens) if item else []
+        else:
+            tokens = item
+            check_token_ids(field, tokens, worker.info.vocab_size)
+        if not tokens:
+            raise BadRequest(f"{field} holds an empty text or token list", param=field)
+        lists.append(tuple(tokens))
+    return tuple(lists)
+
+
+def _items(given: wire.Prompts) -> Sequence[str | list[int]]:
+    """One entry for each prompt: a lone list of ids is one prompt."""
+    if isinstance(given, str):
+        return [given]
+    ids = [item for item in given if isinstance(item, int)]
+    return [ids] if ids else [item for item in given if not isinstance(item, int)]
+
+
+def _echoes(
+    given: wire.Prompts, prompts: Sequence[Sequence[int]], worker: BaseModelWorker
+) -> tuple[str, ...]:
+    return tuple(
+        item if isinstance(item, str) else worker.decode(ids)
+        for item, ids in zip(_items(given), prompts, strict=True)
+    )
+
+
+def _require_fit(field: str, tokens: int, max_model_len: int, *, answer: int = 0) -> None:
+    if tokens + answer > max_model_len:
+        asks = f" and asks for {answer} more" if answer else ""
+        raise ContextTooLong(
+            f"this model's maximum context length is {max_model_len} tokens; the request has "
+            f"{tokens} in its {field}{asks}: shorten it",
+            param=field,
+        )
+
+
+def _max_tokens(
+    asked: int | None, prompt: int, max_model_len: int, *, field: str, default: int
+) -> int:
+    """Tokens of the answer; one that was asked for is never shortened to fit."""
+    if asked is not None and asked < 1:
+        raise BadRequest(
+            f"max_tokens must be at least 1; got {shortened(asked)}", param="max_tokens"
+        )
+    _require_fit(field, prompt, max_model_len, answer=asked or 1)
+    return asked or min(default, max_model_len - prompt)
+
+
+def _conversation(request: wire.ChatCompletionRequest, worker: BaseModelWorker) -> tuple[int, ...]:
+    messages = _messages(request.messages)
+    if request.continue_final_message:
+        if messages[-1].role != "assistant":
+            raise BadRequest(
+                "continue_final_message needs an assistant message at the end", param="messages"
+            )
+        if request.add_generation_prompt and "add_generation_prompt" in request.model_fields_set:
+            raise BadRequest(
+                "add_generation_prompt and continue_final_message exclude each other",
+                param="add_generation_prompt",
+            )
+    return tuple(
+        worker.encode_chat(
+            messages,
+            add_generation_prompt=request.add_generation_prompt,
+            continue_final_message=request.continue_final_message,
+        )
+    )
+
+
+def _messages(given: Sequence[wire.ChatMessage]) -> list[Message]:
+    if not given:
+        raise BadRequest("messages is empty; give at least one message", param="messages")
+    return [
+        Message(
+            role=message.role,
+            content=_plain(message.content, position),
+            extra={} if message.name is None else {"name": message.name},
+        )
+        for position, message in enumerate(given)
+    ]
+
+
+def _plain(content: str | list[dict[str, object]] | None, position: int) -> str:
+    """The text of a message; several parts are joined by newlines, as vLLM does."""
+    if content is None:
+        raise BadRequest(f"messages[{position}].content is missing", param="messages")
+    if isinstance(content, str):
+        return content
+    texts = []
+    for part in content:
+        text = part.get("text")
+        if part.get("type") != "text" or not isinstance(text, str):
+            raise BadRequest(
+                f"messages[{position}].content: parts must be "
+                '{"type": "text", "text": "..."}; this model takes no other',
+                param="messages",
+            )
+        texts.append(text)
+    return "\n".join(texts)

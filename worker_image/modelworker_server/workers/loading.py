@@ -1,0 +1,180 @@
+"""From a configuration to a model in memory, or a reason why not."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+)
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from modelworker_api.wire import FailureReason, LoadState
+from modelworker_server.errors import LoadError
+from modelworker_server.workers.attention import use_grouped_sdpa
+from modelworker_server.workers.base import ModelConfig
+from modelworker_server.workers.files import fingerprint, locate
+from modelworker_server.workers.hub import fetch
+from modelworker_server.workers.runner import one_line, out_of_memory
+
+_UNLIMITED = 10**6
+"""Tokenizers that know no maximum name a number far above this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model and its tokenizer, and what the engine must know of them."""
+
+    model: Any
+    tokenizer: Any
+    revision: str
+    dtype: str
+    max_model_len: int
+    vocab_size: int
+    layers: int
+    eos_ids: frozenset[int]
+
+
+def load_model(config: ModelConfig, report: Callable[[LoadState, int | None], None]) -> Loaded:
+    """Fetch, check and load.
+
+    Raises:
+        LoadError: with the reason and the next step.
+    """
+    try:
+        if config.source == "huggingFace":
+            report(LoadState.DOWNLOADING, 0)
+            folder, revision = fetch(config, lambda p: report(LoadState.DOWNLOADING, p))
+            report(LoadState.LOADING, None)
+        else:
+            report(LoadState.LOADING, None)
+            folder = locate(config.model, config.gguf_file)
+            revision = fingerprint(folder, config.gguf_file)
+        return _load(config, folder, revision)
+    except LoadError:
+        raise
+    except Exception as error:
+        raise load_failure(error) from error
+
+
+def load_failure(error: BaseException) -> LoadError:
+    """The `LoadError` of an error that says no more than that it did not work."""
+    if out_of_memory(error):
+        return LoadError(
+            FailureReason.INSUFFICIENT_MEMORY,
+            f"the model does not fit into memory ({one_line(error)}); give the worker more, or "
+            "choose a smaller dtype or maxModelLen",
+        )
+    return LoadError(
+        FailureReason.LOAD_FAILED,
+        f"loading failed: {one_line(error)}; check that the files are complete",
+    )
+
+
+def _load(config: ModelConfig, folder: Path, revision: str) -> Loaded:
+    files: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+    if config.gguf_file is not None:
+        files["gguf_file"] = config.gguf_file
+    try:
+        model_config = AutoConfig.from_pretrained(folder, **files)
+    except (ValueError, KeyError) as error:
+        raise _unsupported(one_line(error)) from error
+    layers = _check_supported(model_config)
+    tokenizer = AutoTokenizer.from_pretrained(folder, **files)
+    max_model_len = _max_model_len(config, model_config, tokenizer)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cuda":
+        files["device_map"] = {"": 0}
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=_dtype(config, model_config, device),
+        use_safetensors=True,
+        output_loading_info=True,
+        **files,
+    )
+    model, found = loaded
+    if missing := sorted(found["missing_keys"]):
+        raise LoadError(
+            FailureReason.LOAD_FAILED,
+            f"the checkpoint lacks {len(missing)} of the model's weights, such as {missing[0]}; "
+            "it is incomplete or of another model than its config.json says",
+        )
+    model.eval()
+    use_grouped_sdpa(model)
+    return Loaded(
+        model=model,
+        tokenizer=tokenizer,
+        revision=revision,
+        dtype=str(model.dtype).removeprefix("torch."),
+        max_model_len=max_model_len,
+        vocab_size=model.get_input_embeddings().weight.shape[0],
+        layers=layers,
+        eos_ids=_eos_ids(model, tokenizer),
+    )
+
+
+def _check_supported(model_config: Any) -> int:
+    """The number of cache layers of a model whose rows can be batched."""
+    kind = model_config.model_type
+    if model_config.is_encoder_decoder:
+        raise _unsupported(f"{kind} is an encoder-decoder model")
+    if type(model_config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise _unsupported(f"{kind} is no causal language model")
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(model_config)]
+    layers = DynamicCache(config=model_config).layers
+    simple = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+    if not simple or getattr(model_class, "_is_stateful", False):
+        raise _unsupported(f"{kind} keeps a recurrent state, which cannot be padded")
+    return len(layers)
+
+
+def _unsupported(why: str) -> LoadError:
+    return LoadError(
+        FailureReason.MODEL_UNSUPPORTED,
+        f"this worker cannot run the model: {why}; it runs decoder-only models with an "
+        "attention cache that the installed transformers knows",
+    )
+
+
+def _max_model_len(config: ModelConfig, model_config: Any, tokenizer: Any) -> int:
+    limit = getattr(model_config.get_text_config(), "max_position_embeddings", None)
+    if limit is None and tokenizer.model_max_length < _UNLIMITED:
+        limit = tokenizer.model_max_length
+    if config.max_model_len is None:
+        if limit is None:
+            raise LoadError(
+                FailureReason.MODEL_UNSUPPORTED,
+                "the model does not say how long its context is; set maxModelLen",
+            )
+        return int(limit)
+    if limit is not None and config.max_model_len > limit:
+        raise LoadError(
+            FailureReason.MODEL_TOO_LONG,
+            f"maxModelLen {config.max_model_len} is above the model's {limit} tokens; set "
+            f"{limit} at most",
+        )
+    return config.max_model_len
+
+
+def _dtype(config: ModelConfig, model_config: Any, device: torch.device) -> Any:
+    if config.dtype != "auto":
+        return getattr(torch, config.dtype)
+    if config.gguf_file is None and model_config.dtype is not None:
+        return "auto"
+    # A GGUF file's own format is unpacked, whatever it was.
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
+def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    ids = model.generation_config.eos_token_id
+    if ids is None:
+        ids = tokenizer.eos_token_id
+    if ids is None:
+        return frozenset()
+    return frozenset(ids if isinstance(ids, list) else [ids])

@@ -1,0 +1,30 @@
+"""Which class serves which backend; nothing heavy is imported before it is asked for."""
+
+from collections.abc import Callable
+from typing import Final
+
+from modelworker_server.workers.base import BaseModelWorker, ModelConfig
+
+
+def _transformers(config: ModelConfig) -> BaseModelWorker:
+    from modelworker_server.workers.model import ModelWorker  # noqa: PLC0415 - imports torch
+
+    return ModelWorker(config)
+
+
+BACKENDS: Final[dict[str, Callable[[ModelConfig], BaseModelWorker]]] = {
+    "transformers": _transformers,
+}
+
+
+def create(backend: str, config: ModelConfig) -> BaseModelWorker:
+    """The worker of a backend, not loaded yet.
+
+    Raises:
+        ValueError: for a backend that is not in `BACKENDS`.
+    """
+    try:
+        factory = BACKENDS[backend]
+    except KeyError:
+        raise ValueError(f"no backend {backend!r}; there are: {', '.join(BACKENDS)}") from None
+    return factory(config)
