@@ -1,0 +1,206 @@
+"""JSON that workers send -> results. Pure; what does not fit raises `WorkerFailed`."""
+
+import array
+import base64
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from modelworker._errors import WorkerFailed
+from modelworker._results import Chunk, Generation, Sample, TopLogprobs, Usage
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The decoded body of a successful answer, and who gave it."""
+
+    payload: Any
+    url: str
+    worker: str | None = None
+    revision: str | None = None
+    dtype: str | None = None
+
+
+def completion(answer: Answer, *, n: int) -> Generation:
+    """Result of `POST /v1/completions` for one prompt and `n` samples.
+
+    Raises:
+        WorkerFailed: if the answer has not the documented shape.
+    """
+    return _read(answer, lambda body: _generation(answer, body, _completion_sample, n))
+
+
+def chat(answer: Answer, *, n: int) -> Generation:
+    """Result of `POST /v1/chat/completions` for `n` samples.
+
+    Raises:
+        WorkerFailed: if the answer has not the documented shape.
+    """
+    return _read(answer, lambda body: _generation(answer, body, _chat_sample, n))
+
+
+def completion_chunks(answer: Answer) -> list[Chunk]:
+    """The parts in one event of a completion stream."""
+    return _read(answer, lambda body: [_completion_chunk(c) for c in body["choices"]])
+
+
+def chat_chunks(answer: Answer) -> list[Chunk]:
+    """The parts in one event of a chat stream; an event that only opens a message has none."""
+    return _read(
+        answer,
+        lambda body: [
+            chunk
+            for chunk in map(_chat_chunk, body["choices"])
+            if chunk.text or chunk.token_ids or chunk.finish_reason
+        ],
+    )
+
+
+def embeddings(answer: Answer, *, count: int) -> list[list[float]]:
+    """Vectors of `POST /v1/embeddings`, in the order of the inputs."""
+
+    def vectors(body: Mapping[str, Any]) -> list[list[float]]:
+        data = sorted(body["data"], key=lambda item: item["index"])
+        if [item["index"] for item in data] != list(range(count)):
+            raise ValueError(f"{len(data)} vectors for {count} inputs")
+        return [_vector(item["embedding"]) for item in data]
+
+    return _read(answer, vectors)
+
+
+def token_count(answer: Answer) -> int:
+    """Number of tokens that `POST /tokenize` found."""
+    return _read(answer, lambda body: int(body["count"]))
+
+
+# --- the shapes ----------------------------------------------------------------------
+
+
+def _read(answer: Answer, parse: Callable[[Mapping[str, Any]], T]) -> T:
+    try:
+        return parse(answer.payload)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        failed = WorkerFailed(
+            f"worker {answer.url} gave an answer that does not fit: {error!r}; "
+            "do its version and this client's go together?"
+        )
+        failed.worker = answer.url
+        raise failed from error
+
+
+def _generation(
+    answer: Answer,
+    body: Mapping[str, Any],
+    sample: Callable[[Mapping[str, Any]], Sample],
+    n: int,
+) -> Generation:
+    choices = sorted(body["choices"], key=lambda choice: choice["index"])
+    if [choice["index"] for choice in choices] != list(range(n)):
+        raise ValueError(f"{len(choices)} samples where {n} were asked for")
+    prompt_ids = choices[0].get("prompt_token_ids") or body.get("prompt_token_ids")
+    samples = tuple(map(sample, choices))
+    return Generation(
+        samples=samples,
+        prompt_token_ids=None if prompt_ids is None else tuple(prompt_ids),
+        usage=_usage(body.get("usage") or {}, prompt_ids or (), samples),
+        worker=answer.worker or answer.url,
+        model=body["model"],
+        revision=answer.revision,
+        dtype=answer.dtype,
+    )
+
+
+def _usage(usage: Mapping[str, Any], prompt_ids: Sequence[int], samples: Sequence[Sample]) -> Usage:
+    generated = sum(len(sample.token_ids) for sample in samples)
+    return Usage(
+        usage.get("prompt_tokens", len(prompt_ids)), usage.get("completion_tokens", generated)
+    )
+
+
+def _completion_sample(choice: Mapping[str, Any]) -> Sample:
+    logprobs, top = _completion_logprobs(choice.get("logprobs"))
+    return Sample(
+        index=choice["index"],
+        text=choice["text"],
+        token_ids=tuple(choice["token_ids"]),
+        logprobs=logprobs,
+        top_logprobs=top,
+        finish_reason=choice["finish_reason"],
+        stop_reason=choice.get("stop_reason"),
+    )
+
+
+def _chat_sample(choice: Mapping[str, Any]) -> Sample:
+    logprobs, top = _chat_logprobs(choice.get("logprobs"))
+    return Sample(
+        index=choice["index"],
+        text=choice["message"].get("content") or "",
+        token_ids=tuple(choice["token_ids"]),
+        logprobs=logprobs,
+        top_logprobs=top,
+        finish_reason=choice["finish_reason"],
+        stop_reason=choice.get("stop_reason"),
+    )
+
+
+def _completion_chunk(choice: Mapping[str, Any]) -> Chunk:
+    logprobs, _ = _completion_logprobs(choice.get("logprobs"))
+    return Chunk(
+        index=choice["index"],
+        text=choice["text"],
+        token_ids=tuple(choice.get("token_ids") or ()),
+        logprobs=logprobs,
+        finish_reason=choice.get("finish_reason"),
+        stop_reason=choice.get("stop_reason"),
+    )
+
+
+def _chat_chunk(choice: Mapping[str, Any]) -> Chunk:
+    logprobs, _ = _chat_logprobs(choice.get("logprobs"))
+    return Chunk(
+        index=choice["index"],
+        text=(choice.get("delta") or {}).get("content") or "",
+        token_ids=tuple(choice.get("token_ids") or ()),
+        logprobs=logprobs,
+        finish_reason=choice.get("finish_reason"),
+        stop_reason=choice.get("stop_reason"),
+    )
+
+
+def _completion_logprobs(
+    logprobs: Mapping[str, Any] | None,
+) -> tuple[tuple[float, ...] | None, TopLogprobs | None]:
+    if logprobs is None:
+        return None, None
+    values = tuple(logprobs["token_logprobs"])
+    if None in values:
+        raise ValueError("a generated token without its log-probability")
+    top = logprobs.get("top_logprobs")
+    return values, tuple(top) if top and all(top) else None
+
+
+def _chat_logprobs(
+    logprobs: Mapping[str, Any] | None,
+) -> tuple[tuple[float, ...] | None, TopLogprobs | None]:
+    if logprobs is None or logprobs.get("content") is None:
+        return None, None
+    content = logprobs["content"]
+    values = tuple(token["logprob"] for token in content)
+    tops = tuple(
+        {top["token"]: top["logprob"] for top in token.get("top_logprobs") or ()}
+        for token in content
+    )
+    return values, tops if tops and all(tops) else None
+
+
+def _vector(embedding: str | list[float]) -> list[float]:
+    """Floats as they are, or little-endian float32 in base64."""
+    if not isinstance(embedding, str):
+        return [float(value) for value in embedding]
+    values = array.array("f", base64.b64decode(embedding, validate=True))
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values.tolist()

@@ -1,0 +1,92 @@
+"""One request, many requests, or a stream, through a session."""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from modelworker import _progress
+from modelworker._answers import Answer
+from modelworker._batch import OnError, in_order
+from modelworker._errors import ModelWorkerError, StreamInterrupted
+from modelworker._requests import Body
+from modelworker._results import Chunk
+
+if TYPE_CHECKING:
+    from modelworker._session import Session
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Item, Result]):
+    """How to ask for something, and how to read the answer."""
+
+    path: str
+    body: Callable[[Item, str], Body]
+    """From what is asked and the model's name."""
+    parse: Callable[[Answer, Item], Result]
+    timeout: float
+    """Seconds for each item, retries included."""
+
+
+async def one(session: "Session", call: Call[Item, Result], item: Item) -> Result:
+    """The answer for one item."""
+    await session.ready()
+    until = session.until(call.timeout)
+    async with session.gate.place(until):
+        return await _ask(session, call, item, until)
+
+
+async def many(
+    session: "Session",
+    call: Call[Item, Result],
+    items: Sequence[Item],
+    *,
+    on_error: OnError,
+    progress: bool | None,
+) -> list[Result | ModelWorkerError]:
+    """The answers for every item, in order; each item has the call's whole time."""
+    if not items:
+        return []
+    await session.ready()
+
+    async def ask(index: int) -> Result:
+        return await _ask(session, call, items[index], session.until(call.timeout))
+
+    with _progress.counting(session.model, len(items), progress) as advance:
+        return await in_order(len(items), ask, session.gate, on_error=on_error, advance=advance)
+
+
+async def stream(
+    session: "Session",
+    path: str,
+    body: Callable[[str], Body],
+    parse: Callable[[Answer], list[Chunk]],
+    timeout: float,
+) -> AsyncGenerator[Chunk, None]:
+    """The parts of one answer as they come; closing this ends the request on the worker."""
+    await session.ready()
+    received: list[Chunk] = []
+    async with (
+        session.gate.place(session.until(timeout)),
+        session.stream(path, body(session.model), timeout) as events,
+        aclosing(events),
+    ):
+        try:
+            async for event in events:
+                for chunk in parse(event):
+                    received.append(chunk)
+                    yield chunk
+        except ModelWorkerError as error:
+            raise StreamInterrupted(
+                f"the stream broke after {len(received)} parts: {error}; what came is in "
+                "`chunks`, `text` and `token_ids`; ask again for the whole answer",
+                tuple(received),
+            ) from error
+
+
+async def _ask(session: "Session", call: Call[Item, Result], item: Item, until: float) -> Result:
+    answer = await session.post(call.path, call.body(item, session.model), until)
+    return call.parse(answer, item)

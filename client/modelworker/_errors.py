@@ -1,0 +1,226 @@
+"""Every error of the client, and the one place that maps HTTP answers to them.
+
+`retryable` says that another worker, or the same one later, may answer; the retry loop
+asks nothing else.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from modelworker_api import kube
+
+if TYPE_CHECKING:
+    from modelworker._results import Chunk
+
+
+class ModelWorkerError(Exception):
+    """Base of everything that this package raises on purpose."""
+
+    retryable: ClassVar[bool] = False
+    retry_after: float | None = None
+    """Seconds the worker asked to wait, if it did."""
+    worker: str | None = None
+    """Base URL of the worker that the error came from, if it came from one."""
+
+
+# --- the request ---------------------------------------------------------------------
+
+
+class InvalidRequest(ModelWorkerError, ValueError):
+    """The request is wrong and will be wrong again."""
+
+
+class ContextTooLong(InvalidRequest):
+    """Prompt and answer do not fit into the model's context."""
+
+
+class ModelNotServed(InvalidRequest):
+    """The worker serves another model."""
+
+
+class Unsupported(InvalidRequest):
+    """The worker does not do that."""
+
+
+# --- finding workers -----------------------------------------------------------------
+
+
+class NoCluster(ModelWorkerError):
+    """No Kubernetes API server is known: neither a kubeconfig nor a pod's service account."""
+
+
+class ClusterUnavailable(ModelWorkerError):
+    """The Kubernetes API server does not answer."""
+
+    retryable = True
+
+
+class NotInstalled(ModelWorkerError):
+    """The cluster does not know the ModelWorker kind."""
+
+
+class AccessDenied(ModelWorkerError):
+    """The API server refused: no or wrong credentials, or a missing permission."""
+
+
+class Expired(ModelWorkerError):
+    """The API server forgot the version to watch from; never leaves discovery."""
+
+
+class ModelWorkerNotFound(ModelWorkerError, LookupError):
+    """There is no ModelWorker of this name."""
+
+
+class Rejected(ModelWorkerError):
+    """The operator does not accept the ModelWorker's spec; waiting would not help."""
+
+
+class NotReady(ModelWorkerError, TimeoutError):
+    """No worker became ready in time; carries the `Ready` condition's words."""
+
+
+# --- calling workers -----------------------------------------------------------------
+
+
+class Overloaded(ModelWorkerError):
+    """Every worker's queue was full until the deadline."""
+
+    retryable = True
+
+
+class Unavailable(ModelWorkerError):
+    """No worker could be reached, or the one reached was not serving."""
+
+    retryable = True
+
+
+class Unreachable(Unavailable):
+    """No connection to the worker: it is gone, or the network does not let us through."""
+
+
+class WorkerFailed(ModelWorkerError):
+    """The worker answered with an error of its own, or with something that is no answer."""
+
+
+class CallTimeout(ModelWorkerError, TimeoutError):
+    """The worker had not answered when the call's time was over."""
+
+
+class StreamInterrupted(ModelWorkerError):
+    """A stream broke after its first part; it is not repeated. `chunks` holds what came."""
+
+    def __init__(self, message: str, chunks: "tuple[Chunk, ...]" = ()) -> None:
+        super().__init__(message)
+        self.chunks = chunks
+
+    @property
+    def text(self) -> str:
+        """The text received, of all samples in order of arrival."""
+        return "".join(chunk.text for chunk in self.chunks)
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """The token ids received, of all samples in order of arrival."""
+        return tuple(token for chunk in self.chunks for token in chunk.token_ids)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.chunks), self.__dict__
+
+
+# --- mapping -------------------------------------------------------------------------
+
+_CONTEXT_WORDS = "maximum context length"
+_GATEWAY = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+
+
+def is_success(status: int) -> bool:
+    """Whether an HTTP status means that the body is the answer."""
+    return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
+
+
+def from_answer(
+    status: int, payload: object, *, worker: str, retry_after: str | None = None
+) -> ModelWorkerError:
+    """The error that a worker's HTTP answer stands for.
+
+    Args:
+        status: the HTTP status.
+        payload: the decoded body: `wire.ErrorResponse`, another server's error, or text.
+        worker: base URL of the worker, for the message.
+        retry_after: the `Retry-After` header; only its form in seconds is understood.
+    """
+    message, kind = _words(payload)
+    said = message or f"HTTP {status} without a message"
+    error: ModelWorkerError
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        error = Overloaded(
+            f"worker {worker} is over its limit: {said}; "
+            "lower max_in_flight, or `kubectl scale` the ModelWorker up"
+        )
+    elif status in _GATEWAY:
+        error = Unavailable(f"worker {worker} is not serving: {said}")
+    elif kind == "context_length_exceeded" or _CONTEXT_WORDS in said:
+        error = ContextTooLong(f"{said}; shorten the prompt or lower max_tokens")
+    elif status == HTTPStatus.NOT_FOUND and kind in {"model_not_found", "NotFoundError"}:
+        error = ModelNotServed(f"worker {worker} does not serve this model: {said}")
+    elif status in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}:
+        error = Unsupported(f"worker {worker} has no such route: {said}; is it a model worker?")
+    elif status == HTTPStatus.NOT_IMPLEMENTED:
+        error = Unsupported(f"worker {worker} does not do that: {said}")
+    elif HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        error = InvalidRequest(said)
+    else:
+        error = WorkerFailed(f"worker {worker} failed with HTTP {status}: {said}; see its log")
+    error.worker = worker
+    error.retry_after = _seconds(retry_after)
+    return error
+
+
+def from_cluster(status: int, message: str, *, namespace: str, server: str) -> ModelWorkerError:
+    """The error that an answer of the Kubernetes API server stands for."""
+    if status == HTTPStatus.FORBIDDEN:
+        return AccessDenied(
+            f"the API server {server} refused: {message}. Reading workers needs the verbs list "
+            f"and watch: `kubectl create role {kube.MODELWORKER.plural}-reader -n {namespace} "
+            f"--verb=get,list,watch --resource={kube.MODELWORKER.plural}.{kube.GROUP}`, "
+            "then bind it"
+        )
+    if status == HTTPStatus.UNAUTHORIZED:
+        return AccessDenied(
+            f"the API server {server} does not accept the credentials: {message}; "
+            "`kubectl get mw` with the same kubeconfig shows whether they work"
+        )
+    if status == HTTPStatus.NOT_FOUND:
+        return NotInstalled(
+            f"the cluster {server} does not know the kind ModelWorker: "
+            "install its CRD with `kubectl apply -f crds/`"
+        )
+    if status == HTTPStatus.GONE:
+        return Expired(message)
+    return ClusterUnavailable(f"the API server {server} answered {status}: {message}")
+
+
+def as_status(code: object) -> int:
+    """The status that an error inside a stream names; an internal one if it names none."""
+    return code if isinstance(code, int) else HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _words(payload: object) -> tuple[str, str]:
+    """Message and type of an error body, whichever server wrote it."""
+    if not isinstance(payload, Mapping):
+        return (str(payload)[:500] if payload else ""), ""
+    detail = payload.get("error")
+    if isinstance(detail, Mapping):
+        return str(detail.get("message") or ""), str(detail.get("type") or "")
+    text = payload.get("message") or detail or payload.get("detail") or ""
+    return str(text), str(payload.get("type") or "")
+
+
+def _seconds(header: str | None) -> float | None:
+    """`Retry-After` in seconds; a date or nonsense counts as absent."""
+    try:
+        seconds = float(header) if header is not None else None
+    except ValueError:
+        return None
+    return seconds if seconds is not None and 0 <= seconds < float("inf") else None
