@@ -16,9 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from modelworker_devcluster import DevCluster
-
 from modelworker import LM
+from modelworker_devcluster import DevCluster
 
 EXAMPLES = Path(__file__).parent
 BATCH = 32

@@ -37,9 +37,7 @@ def volume_folder(namespace: str, claim: str, timeout: float = 30.0) -> Path:
     """Folder behind the claim, once it is bound."""
     deadline = time.monotonic() + timeout
     while not (
-        name := kubectl(
-            "get", "pvc", claim, "-n", namespace, "-o", "jsonpath={.spec.volumeName}"
-        )
+        name := kubectl("get", "pvc", claim, "-n", namespace, "-o", "jsonpath={.spec.volumeName}")
     ):
         if time.monotonic() > deadline:
             sys.exit(

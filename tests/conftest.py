@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
-from tests.support import eventually
 
 from modelworker_devcluster import DevCluster
+from tests.support import eventually
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ def eventually(
     while True:
         try:
             seen: T | Exception = probe()
-        except Exception as error:  # noqa: BLE001 - shown when the deadline passes
+        except Exception as error:
             seen = error
         else:
             if until(seen):
@@ -32,4 +32,3 @@ def eventually(
         if time.monotonic() > deadline:
             raise AssertionError(f"no {what} after {timeout:.0f} s; last seen: {seen!r}")
         time.sleep(interval)
-

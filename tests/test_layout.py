@@ -33,7 +33,8 @@ def strings(tree: ast.AST) -> Iterator[ast.Constant]:
     docstrings = {
         id(node.value)
         for parent in ast.walk(tree)
-        for node in getattr(parent, "body", [])
+        if isinstance(parent, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in parent.body
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
     for node in ast.walk(tree):
@@ -293,5 +294,7 @@ def test_import_loads_nothing_heavy(module: str, unwanted: tuple[str, ...]) -> N
 
 def test_python_m_vulnerable_names_stay_out_of_the_root() -> None:
     # The Makefile puts the root on no path, pytest does: nothing there may hide a library.
-    folders = {path.name for path in ROOT.iterdir() if path.is_dir() and (path / "__init__.py").exists()}
+    folders = {
+        path.name for path in ROOT.iterdir() if path.is_dir() and (path / "__init__.py").exists()
+    }
     assert not folders & set(sys.stdlib_module_names)

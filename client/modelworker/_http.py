@@ -9,8 +9,8 @@ import json
 import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any, Final
 
 import httpx
@@ -157,21 +157,13 @@ class Pool:
         lane = self._take(base_url)
         complete = False
         try:
-            response = await lane.handle_async_request(request)
-            try:
-                yield response
-            finally:
-                await response.aclose()
+            with _translated(base_url):
+                response = await lane.handle_async_request(request)
+                try:
+                    yield response
+                finally:
+                    await response.aclose()
             complete = True
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise _lost(
-                _errors.Unreachable(f"no connection to worker {base_url}: {error}"), base_url
-            ) from error
-        except httpx.TransportError as error:
-            lost = _errors.Unavailable(
-                f"the connection to worker {base_url} broke: {error or type(error).__name__}"
-            )
-            raise _lost(lost, base_url) from error
         finally:
             self._busy.discard(lane)
             if complete:
@@ -204,6 +196,21 @@ class Pool:
             url = httpx.URL(base_url + path)
             self._urls[key] = (url, url.netloc)
         return self._urls[key]
+
+
+@contextmanager
+def _translated(base_url: str) -> Iterator[None]:
+    """The HTTP library's errors as ours."""
+    try:
+        yield
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        unreachable = _errors.Unreachable(f"no connection to worker {base_url}: {error}")
+        raise _lost(unreachable, base_url) from error
+    except httpx.TransportError as error:
+        broke = _errors.Unavailable(
+            f"the connection to worker {base_url} broke: {error or type(error).__name__}"
+        )
+        raise _lost(broke, base_url) from error
 
 
 def _lost(error: _errors.ModelWorkerError, base_url: str) -> _errors.ModelWorkerError:
@@ -243,7 +250,7 @@ def _success(payload: object, base_url: str, response: httpx.Response) -> Answer
 
 async def _events(base_url: str, response: httpx.Response) -> AsyncGenerator[Answer, None]:
     """The JSON of each `data:` line, until `[DONE]`."""
-    async for line in _lines(response):
+    async for line in _lines(base_url, response):
         if not line.startswith(b"data:"):
             continue
         data = line.removeprefix(b"data:").strip()
@@ -259,10 +266,11 @@ async def _events(base_url: str, response: httpx.Response) -> AsyncGenerator[Ans
     )
 
 
-async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
+async def _lines(base_url: str, response: httpx.Response) -> AsyncIterator[bytes]:
     r"""Lines ended by `\n`; httpx's own also end at U+2028 and others, inside JSON strings."""
     rest = b""
-    async for part in response.aiter_bytes():
-        *lines, rest = (rest + part).split(b"\n")
-        for line in lines:
-            yield line
+    with _translated(base_url):
+        async for part in response.aiter_bytes():
+            *lines, rest = (rest + part).split(b"\n")
+            for line in lines:
+                yield line

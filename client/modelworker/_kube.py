@@ -108,7 +108,7 @@ class Cluster:
             raise _errors.from_cluster(
                 error.status, _message(error), namespace=self.namespace, server=self.server
             ) from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, OSError, ValueError, LookupError, TypeError) as error:
             said = str(error) or type(error).__name__
             raise _errors.ClusterUnavailable(
                 f"the API server {self.server} does not answer: {said}; "

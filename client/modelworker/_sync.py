@@ -1,20 +1,18 @@
 """The sync face: one background event loop a process, started when first needed."""
 
 import asyncio
-import atexit
 import os
+import queue
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Generator
-from contextlib import suppress
-from typing import Any, Final, TypeVar
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import aclosing
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_STOP_SECONDS: Final = 2.0
-
 
 class _Runner:
-    """An event loop in a daemon thread."""
+    """An event loop in a daemon thread: the end of the process closes what it holds."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -22,13 +20,6 @@ class _Runner:
             target=self.loop.run_forever, name="modelworker", daemon=True
         )
         self.thread.start()
-
-    def stop(self) -> None:
-        """Cancel what runs, so that it closes its connections, and end the thread."""
-        with suppress(TimeoutError, RuntimeError):
-            asyncio.run_coroutine_threadsafe(_cancel_all(), self.loop).result(_STOP_SECONDS)
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(_STOP_SECONDS)
 
 
 _lock = threading.Lock()
@@ -54,21 +45,7 @@ def _after_fork() -> None:
         _runner = None
 
 
-def _at_exit() -> None:
-    if _runner is not None:
-        _runner.stop()
-
-
-async def _cancel_all() -> None:
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks, timeout=_STOP_SECONDS / 2)
-
-
 os.register_at_fork(after_in_child=_after_fork)
-atexit.register(_at_exit)
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -91,25 +68,31 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def iterate(source: AsyncGenerator[T, None]) -> Generator[T, None, None]:
-    """Drive an async generator from a plain one; closing this closes that.
+    """Drive an async generator from a plain one; closing or dropping this closes that.
 
-    Dropped in a forked child it does nothing: the stream belongs to the parent.
+    One task owns `source` from start to end, so that a cancellation never meets a step
+    that is still running. In a forked child nothing is closed: the stream is the parent's.
     """
     pid = os.getpid()
-    runner = _get()
+    parts: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
+    pump = asyncio.run_coroutine_threadsafe(_pump(source, parts.put), _get().loop)
     try:
-        while True:
-            try:
-                item = run(_next(source))
-            except StopAsyncIteration:
-                return
-            yield item
+        while not isinstance(part := parts.get(), _End):
+            yield part
+        pump.result()
     finally:
         if os.getpid() == pid:
-            closing = asyncio.run_coroutine_threadsafe(source.aclose(), runner.loop)
-            if threading.current_thread() is not runner.thread:
-                closing.result()
+            pump.cancel()
 
 
-async def _next(source: AsyncGenerator[T, None]) -> T:
-    return await anext(source)
+class _End:
+    """The last item of the queue."""
+
+
+async def _pump(source: AsyncGenerator[T, None], put: Callable[[T | _End], None]) -> None:
+    try:
+        async with aclosing(source):
+            async for part in source:
+                put(part)
+    finally:
+        put(_End())

@@ -39,7 +39,7 @@ HEALTH_PORT: Final = 8086
 HEARTBEAT_AUDIENCE: Final = f"{GROUP}/heartbeat"
 HEARTBEAT_PATH: Final = "/v1/heartbeat"
 HEARTBEAT_TOKEN_DIR: Final = f"/var/run/secrets/{GROUP}/heartbeat"
-HEARTBEAT_TOKEN_FILE: Final = "token"
+HEARTBEAT_TOKEN_FILE: Final = "token"  # noqa: S105 - the name of a file
 MODEL_DIR: Final = "/models"
 """Where a `pvc` or `hostPath` source is mounted in the worker container."""
 

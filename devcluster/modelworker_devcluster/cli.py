@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from modelworker_devcluster import binaries, logs
+from modelworker_devcluster.choices import Choices
 from modelworker_devcluster.errors import DevClusterError
 from modelworker_devcluster.instances import Instance
 from modelworker_devcluster.run import run
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _up(options: argparse.Namespace) -> int:
     instance = Instance(options.name)
-    record = instance.up(_node(options), _say)
+    record = instance.up(_choices(options), _say)
     print(f"export KUBECONFIG={shlex.quote(str(instance.layout.kubeconfig))}")
     print(f"export PATH={shlex.quote(record.binaries)}:$PATH")
     _say(f"devcluster {instance.name} is ready; `down --name {instance.name}` ends it")
@@ -61,7 +62,7 @@ def _status(options: argparse.Namespace) -> int:
         "server": record.server or None if record else None,
         "pid": record.pid if record else None,
         "components": dict(record.pids) if record else {},
-        "node": dict(record.node) if record and record.node is not None else None,
+        "has": str(record.choices) if record else None,
     }
     if options.output == "json":
         print(json.dumps(shown, indent=2))
@@ -103,7 +104,7 @@ def _logs(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    return run(options.command, _node(options), _say)
+    return run(options.command, _choices(options), _say)
 
 
 def _binaries(_: argparse.Namespace) -> int:
@@ -115,13 +116,12 @@ def _say(step: str) -> None:
     print(step, file=sys.stderr, flush=True)
 
 
-def _node(options: argparse.Namespace) -> dict[str, str] | None:
-    if options.no_node:
-        if options.capacity:
-            raise DevClusterError("--capacity is of a node, and --no-node is for none; drop one")
-        return None
+def _choices(options: argparse.Namespace) -> Choices:
+    if options.no_node and options.capacity:
+        raise DevClusterError("--capacity is of a node, and --no-node is for none; drop one")
     gpus = {} if options.gpus is None else {_GPU: str(options.gpus)}
-    return gpus | dict(options.capacity)
+    node = None if options.no_node else gpus | dict(options.capacity)
+    return Choices(node, options.operator)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -154,7 +154,10 @@ def _parser() -> argparse.ArgumentParser:
             )
         return added
 
-    def node(command: argparse.ArgumentParser) -> None:
+    def choices(command: argparse.ArgumentParser) -> None:
+        command.add_argument(
+            "--operator", action="store_true", help="apply the CRDs and run the operator too"
+        )
         added = command.add_mutually_exclusive_group()
         added.add_argument(
             "--no-node", action="store_true", help="the control plane alone: pods stay Pending"
@@ -169,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
             help="more capacity of the node; can be repeated",
         )
 
-    node(command("up", "start a cluster that stays, unless it runs, and print how to use it"))
+    choices(command("up", "start a cluster that stays, unless it runs, and print how to use it"))
     command("down", "end a cluster and remove its files")
     status = command("status", "say what a cluster does")
     status.add_argument("-o", "--output", choices=("text", "json"), default="text")
@@ -186,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
         "start a cluster, run a command with its KUBECONFIG, and take the cluster down",
         named=False,
     )
-    node(started)
+    choices(started)
     started.add_argument("command", nargs="+", metavar="CMD", help="the command, after --")
     command(
         "binaries", "fetch or build the Kubernetes binaries, and print their folder", named=False

@@ -1,5 +1,6 @@
 """A cluster as an object: the face of this package."""
 
+import contextlib
 import datetime
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from modelworker_devcluster import binaries, files, settings
+from modelworker_devcluster import binaries, files, operators, settings
 from modelworker_devcluster.components import API_SERVER
 from modelworker_devcluster.errors import DevClusterError, KubectlFailed
 from modelworker_devcluster.layout import Layout
@@ -195,6 +196,34 @@ class DevCluster:
             DevClusterError: the cluster does not run, or its API server does.
         """
         self._run().start_api_server()
+
+    def install_operator(self, progress: Progress | None = None) -> None:
+        """Apply the CRDs of this checkout and run its operator until the cluster stops.
+
+        Args:
+            progress: is told each step in a few words.
+
+        Raises:
+            KubectlFailed: the CRDs cannot be applied.
+            StartFailed: the operator ended or was not ready in time.
+            DevClusterError: the cluster does not run, or its operator does.
+        """
+        running = self._run()
+        running.pids[operators.OPERATOR] = operators.install(
+            running.layout, running.processes, self.kubectl, progress or _say_nothing
+        )
+
+    def container_pid(self, namespace: str, pod: str, container: str) -> int:
+        """The process id of a container that runs.
+
+        Raises:
+            DevClusterError: it does not run.
+        """
+        layout = self._run().layout
+        for file in layout.kubelet.glob(f"pods/{namespace}_{pod}_*/{container}.pid"):
+            with contextlib.suppress(ValueError, FileNotFoundError):
+                return int(file.read_text())
+        raise DevClusterError(f"container {container} of pod {namespace}/{pod} does not run")
 
     def guard(self, pid: int) -> None:
         """Have a process of the caller killed, with its descendants, when the cluster ends.

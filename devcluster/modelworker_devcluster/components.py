@@ -11,7 +11,6 @@ API_SERVER = "kube-apiserver"
 CONTROLLER_MANAGER = "kube-controller-manager"
 SCHEDULER = "kube-scheduler"
 KUBELET = "kubelet"
-COMPONENTS = (ETCD, API_SERVER, CONTROLLER_MANAGER, SCHEDULER, KUBELET)
 
 NODE_NAME = "devcluster"
 STORAGE_CLASS = "devcluster"

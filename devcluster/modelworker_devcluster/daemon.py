@@ -1,4 +1,4 @@
-"""The process that owns a named cluster: `python -m modelworker_devcluster.daemon NAME NODE`.
+"""The process that owns a named cluster: `python -m modelworker_devcluster.daemon NAME CHOICES`.
 
 It tells its progress on stdout, closes that when the cluster is ready, and ends the
 cluster on SIGTERM.
@@ -8,26 +8,32 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 
-from modelworker_devcluster.cluster import DevCluster
+from modelworker_devcluster.choices import Choices
 from modelworker_devcluster.errors import DevClusterError
 from modelworker_devcluster.instances import Instance, Record, me
 
 
-def main(name: str, node: dict[str, str] | None) -> None:
+def main(name: str, choices: Choices) -> None:
     """Run the cluster `name` until SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     instance = Instance(name)
     pid, started = me()
-    record = Record(pid, started, node, server="", binaries="", pids={})
+    record = Record(pid, started, choices, server="", binaries="", pids={})
     instance.write(record)
-    cluster = DevCluster(
-        name, kubelet=node is not None, node=node, directory=instance.layout.directory
-    )
+    cluster = choices.cluster(name, instance.layout.directory)
     cluster.start(_tell)
     try:
+        if choices.operator:
+            cluster.install_operator(_tell)
         instance.write(
-            Record(pid, started, node, cluster.server, str(cluster.binaries), cluster.pids)
+            replace(
+                record,
+                server=cluster.server,
+                binaries=str(cluster.binaries),
+                pids=cluster.pids,
+            )
         )
         os.dup2(2, 1)  # stdout, now the log: whoever waits for it to close goes on
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -45,6 +51,6 @@ def _tell(step: str) -> None:
 
 if __name__ == "__main__":
     try:
-        main(sys.argv[1], json.loads(sys.argv[2]))
+        main(sys.argv[1], Choices(**json.loads(sys.argv[2])))
     except DevClusterError as error:
         sys.exit(str(error))

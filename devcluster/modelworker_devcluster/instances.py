@@ -15,6 +15,7 @@ import psutil
 from filelock import FileLock
 
 from modelworker_devcluster import binaries, settings
+from modelworker_devcluster.choices import Choices
 from modelworker_devcluster.errors import DevClusterError, StartFailed
 from modelworker_devcluster.layout import Layout
 
@@ -45,7 +46,7 @@ class Record:
     Attributes:
         pid: the daemon's process id.
         started: when that process started, in seconds since the epoch.
-        node: what was asked for the node's capacity; None if there is no node.
+        choices: what was asked for.
         server: the API server's URL; empty until the cluster is ready.
         binaries: the folder with kubectl; empty until the cluster is ready.
         pids: the process ids of the components; empty until the cluster is ready.
@@ -53,7 +54,7 @@ class Record:
 
     pid: int
     started: float
-    node: Mapping[str, str] | None
+    choices: Choices
     server: str
     binaries: str
     pids: Mapping[str, int]
@@ -80,8 +81,9 @@ class Instance:
     def record(self) -> Record | None:
         """What the daemon wrote last, whether it runs or not; None if there is nothing."""
         try:
-            return Record(**json.loads(self._record_file.read_text()))
-        except (OSError, ValueError, TypeError):
+            read = json.loads(self._record_file.read_text())
+            return Record(**read | {"choices": Choices(**read["choices"])})
+        except (OSError, ValueError, TypeError, KeyError):
             return None
 
     def write(self, record: Record) -> None:
@@ -115,16 +117,16 @@ class Instance:
             )
         return record
 
-    def up(self, node: Mapping[str, str] | None, say: Callable[[str], None]) -> Record:
+    def up(self, choices: Choices, say: Callable[[str], None]) -> Record:
         """Start the cluster if it does not run, and return when it is ready.
 
         Args:
-            node: what to add to the node's capacity; None for no node.
+            choices: what it is to have.
             say: is told each step in a few words.
 
         Raises:
             BinariesNotFound: there are no Kubernetes binaries and none can be had.
-            DevClusterError: it runs with another capacity, or cannot start.
+            DevClusterError: it runs with other choices, or cannot start.
         """
         binaries.locate(say)  # may take minutes: not while others wait for the lock
         with self._lock():
@@ -133,11 +135,11 @@ class Instance:
                 if self.layout.directory.exists():
                     say("removing the files of a cluster that ended without `down`")
                     self._remove()
-                self._start(node, say)
-            elif record.node != node:
+                self._start(choices, say)
+            elif record.choices != choices:
                 raise DevClusterError(
-                    f"devcluster {self.name} runs with {_shown(record.node)}, not with "
-                    f"{_shown(node)}; end it first with "
+                    f"devcluster {self.name} runs with {record.choices}, not with "
+                    f"{choices}; end it first with "
                     f"`python -m modelworker_devcluster down --name {self.name}`"
                 )
             else:
@@ -171,14 +173,14 @@ class Instance:
             if time.monotonic() > deadline:
                 raise DevClusterError(f"cannot remove {self.layout.directory}; remove it by hand")
 
-    def _start(self, node: Mapping[str, str] | None, say: Callable[[str], None]) -> None:
+    def _start(self, choices: Choices, say: Callable[[str], None]) -> None:
         log = self.layout.log("daemon")
         log.parent.mkdir(parents=True, mode=0o700)
         with log.open("ab") as stderr:
             daemon = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "modelworker_devcluster.daemon"),
-                    *(self.name, json.dumps(None if node is None else dict(node))),
+                    *(self.name, json.dumps(asdict(choices))),
                 ],
                 env=settings.package_environment(),
                 stdin=subprocess.DEVNULL,
@@ -228,10 +230,3 @@ def _end(process: psutil.Process) -> None:
         except psutil.TimeoutExpired:
             process.kill()  # its supervisor ends the rest
             process.wait(_STOP_TIMEOUT_S)
-
-
-def _shown(node: Mapping[str, str] | None) -> str:
-    if node is None:
-        return "no node"
-    added = ", ".join(f"{key}={value}" for key, value in node.items())
-    return f"a node with {added or 'nothing added'}"

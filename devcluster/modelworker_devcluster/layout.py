@@ -70,7 +70,7 @@ class Ports:
     @classmethod
     def free(cls) -> "Ports":
         """Ports that nobody listens on at this moment."""
-        return cls(*_free_ports(5))
+        return cls(*free_ports(5))
 
     @property
     def server(self) -> str:
@@ -78,7 +78,8 @@ class Ports:
         return f"https://{LOOPBACK}:{self.api_server}"
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Loopback ports that nobody listens on at this moment."""
     found: list[int] = []
     for port in SystemRandom().sample(_PORTS, len(_PORTS)):
         with socket.socket() as probe:

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from modelworker_devcluster import settings
 from modelworker_devcluster.errors import DevClusterError
 
-_SUPERVISOR = Path(__file__).with_name("supervisor.py")
+_SUPERVISOR = settings.PACKAGE / "supervisor.py"
 
 
 class Processes:

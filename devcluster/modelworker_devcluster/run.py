@@ -9,17 +9,17 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from modelworker_devcluster import settings
-from modelworker_devcluster.cluster import DevCluster
+from modelworker_devcluster.choices import Choices
 
 _GRACE_S = 10.0
 
 
-def run(command: Sequence[str], node: Mapping[str, str] | None, say: Callable[[str], None]) -> int:
+def run(command: Sequence[str], choices: Choices, say: Callable[[str], None]) -> int:
     """Start a cluster, run a command with its KUBECONFIG, and take the cluster down.
 
     Args:
         command: the command and its arguments.
-        node: what to add to the node's capacity; None for no node.
+        choices: what the cluster is to have.
         say: is told each step in a few words.
 
     Returns:
@@ -28,10 +28,12 @@ def run(command: Sequence[str], node: Mapping[str, str] | None, say: Callable[[s
     Raises:
         DevClusterError: the cluster cannot start.
     """
-    cluster = DevCluster(kubelet=node is not None, node=node)
+    cluster = choices.cluster()
     with _handled((signal.SIGTERM, signal.SIGHUP), lambda number: sys.exit(128 + number)):
         cluster.start(say)
         try:
+            if choices.operator:
+                cluster.install_operator(say)
             environment = settings.environment(
                 path=cluster.binaries, KUBECONFIG=str(cluster.kubeconfig)
             )
@@ -43,7 +45,7 @@ def run(command: Sequence[str], node: Mapping[str, str] | None, say: Callable[[s
 def run_command(
     command: Sequence[str], environment: Mapping[str, str], guard: Callable[[int], None]
 ) -> int:
-    """Run a command in our place: it gets our terminal, our signals and an end with us.
+    """Run a command in our place: with our terminal, our signals, and ended when we are.
 
     Args:
         command: the command and its arguments.
@@ -53,27 +55,34 @@ def run_command(
     Returns:
         Its exit code, 128 + N if signal N ended it, 127 if it does not exist.
     """
-    try:
-        process = subprocess.Popen(command, env=environment)
-    except OSError as error:
-        print(f"cannot run {command[0]}: {error.strerror}", file=sys.stderr)
-        return 127
-    guard(process.pid)
+    process: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
 
-    def interrupt(number: int) -> None:
-        # A terminal has sent it to the command too; twice would cut its own end short.
-        if not _in_foreground():
+    def handle(number: int) -> None:
+        if process is None:
+            early.append(number)
+        elif number != signal.SIGINT or not _in_foreground():
+            # A terminal sends SIGINT to the command too; twice would cut its own end short.
+            hand_on(process, number)
+
+    def hand_on(process: subprocess.Popen[bytes], number: int) -> None:
+        if number == signal.SIGINT:
             process.send_signal(number)
+        elif number == signal.SIGALRM:
+            process.kill()
+        else:
+            process.terminate()
+            signal.setitimer(signal.ITIMER_REAL, _GRACE_S)
 
-    def end(_: int) -> None:
-        process.terminate()
-        signal.setitimer(signal.ITIMER_REAL, _GRACE_S)
-
-    with (
-        _handled((signal.SIGINT,), interrupt),
-        _handled((signal.SIGTERM, signal.SIGHUP), end),
-        _handled((signal.SIGALRM,), lambda _: process.kill()),
-    ):
+    with _handled((signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM), handle):
+        try:
+            process = subprocess.Popen(command, env=environment)
+        except OSError as error:
+            print(f"cannot run {command[0]}: {error.strerror}", file=sys.stderr)
+            return 127
+        guard(process.pid)
+        for number in early:
+            hand_on(process, number)
         code = _wait(process)
         signal.setitimer(signal.ITIMER_REAL, 0)
     return code if code >= 0 else 128 - code

@@ -17,6 +17,7 @@ from modelworker_devcluster.components import (
 )
 from modelworker_devcluster.errors import DevClusterError, StartFailed
 from modelworker_devcluster.layout import LOOPBACK, Layout, Ports
+from modelworker_devcluster.operators import OPERATOR
 from modelworker_devcluster.processes import Processes
 
 Progress = Callable[[str], None]
@@ -29,6 +30,7 @@ _TAIL_LINES = 15
 
 # An API server without its etcd hangs in its graceful end: etcd goes last.
 _STOP_ORDER: tuple[tuple[tuple[str, ...], float], ...] = (
+    ((OPERATOR,), 10.0),
     ((KUBELET,), 30.0),
     ((SCHEDULER, CONTROLLER_MANAGER), 5.0),
     ((API_SERVER,), 5.0),

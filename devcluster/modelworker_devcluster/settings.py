@@ -5,7 +5,8 @@ from pathlib import Path
 
 BINARIES_VARIABLE = "MODELWORKER_KUBE_BINARIES"
 
-_PACKAGE_PARENT = Path(__file__).parent.parent
+PACKAGE = Path(__file__).parent
+CHECKOUT = PACKAGE.parent.parent
 
 
 def binaries_folder() -> Path | None:
@@ -39,7 +40,7 @@ def environment(*, path: Path | None = None, **added: str) -> dict[str, str]:
 
 def package_environment() -> dict[str, str]:
     """The environment for a child process that imports this package."""
-    paths = (str(_PACKAGE_PARENT), os.environ.get("PYTHONPATH"))
+    paths = (str(PACKAGE.parent), os.environ.get("PYTHONPATH"))
     return environment(PYTHONPATH=os.pathsep.join(filter(None, paths)))
 
 

@@ -3,11 +3,11 @@
 import platform
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
+from modelworker_devcluster import settings
 from modelworker_devcluster.errors import DevClusterError
 
-MODULE_FOLDER = Path(__file__).parent.parent / "kube"
+MODULE_FOLDER = settings.CHECKOUT / "devcluster" / "kube"
 
 _KUBERNETES = "k8s.io/kubernetes"
 _ETCD = "go.etcd.io/etcd/server/v3"

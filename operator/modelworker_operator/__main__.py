@@ -95,6 +95,7 @@ class Operator:
                 self._start("lease", self._election.hold())
             self._start("queue", runtime.queue.run())
             self._start("resync", runtime.resync.run())
+            self._start("events", runtime.events.run())
             self._start("sweep", runtime.sweep())
             heartbeats = runtime.heartbeats.app()
             self._start(

@@ -305,6 +305,7 @@ def _error(status: int, what: str, data: bytes) -> OperatorError:
             f"{message}; check the operator's Role (kubectl auth can-i --as) and the "
             "namespace's quota and admission policies"
         )
-    if status in _REJECTED:
+    # A field that its schema does not have: wrong for ever, whatever the code says.
+    if status in _REJECTED or "field not declared in schema" in message:
         return ApplyRejected(f"{message}; correct the field that it names")
     return ClusterUnavailable(f"{what}: {status} {message}; the request is repeated")

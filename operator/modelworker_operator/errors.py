@@ -1,7 +1,5 @@
 """What can go wrong in a pass, as one tree. Every message says the next step."""
 
-# ruff: noqa: N818 - the names say what happened; the tree says that they are errors
-
 from http import HTTPStatus
 
 

@@ -1,18 +1,24 @@
-"""Kubernetes Events: built from transitions, each said once in a while."""
+"""Kubernetes Events: built from transitions, each said once in a while, sent one by one."""
 
+import asyncio
+import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from modelworker_api import kube
+from modelworker_operator.errors import OperatorError
 from modelworker_operator.transitions import Transition
 
 _QUIET_SECONDS: Final = 300.0
 _BURST: Final = 25
 _REMEMBERED: Final = 4096
+_MOST_WAITING: Final = 1000
 _LONGEST_NOTE: Final = 1024
 """What `events.k8s.io/v1` takes."""
+
+_log = logging.getLogger(__name__)
 
 
 class EventLimit:
@@ -44,6 +50,47 @@ class EventLimit:
             while len(memory) > _REMEMBERED:
                 memory.popitem(last=False)
         return True
+
+
+class Events:
+    """Sends Events beside the passes, which do not wait for it: an Event is a courtesy."""
+
+    def __init__(
+        self,
+        create: Callable[[str, Mapping[str, Any]], Awaitable[None]],
+        limit: EventLimit,
+        *,
+        instance: str,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._create = create
+        self._limit = limit
+        self._instance = instance
+        self._now = now
+        self._waiting: asyncio.Queue[dict[str, Any]] = asyncio.Queue(_MOST_WAITING)
+
+    @property
+    def waiting(self) -> int:
+        """Events that are still to be sent."""
+        return self._waiting.qsize()
+
+    def __call__(self, regarding: Mapping[str, Any], found: Sequence[Transition]) -> None:
+        """Have the Events sent about the object that `regarding` refers to."""
+        for transition in found:
+            if self._waiting.full():
+                _log.warning("no Event %s: too many wait to be sent", transition.reason)
+            elif self._limit.admits(regarding["uid"], transition):
+                event = event_for(regarding, transition, instance=self._instance, now=self._now())
+                self._waiting.put_nowait(event)
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        while True:
+            event = await self._waiting.get()
+            try:
+                await self._create(event["metadata"]["namespace"], event)
+            except OperatorError as error:
+                _log.warning("no Event %s: %s", event["reason"], error)
 
 
 def event_for(

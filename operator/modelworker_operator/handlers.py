@@ -24,6 +24,19 @@ class _Backoffs:
             delay = min(4.0, delay * 2)
 
 
+class _NoEssence(kopf.DiffBaseStorage):
+    """Keeps kopf from copying every object whole in search of changes: nobody asks for them."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        raise NotImplementedError("event handlers have kopf store nothing")
+
+
 def settings() -> kopf.OperatorSettings:
     """How kopf becomes an event pump that writes nothing and puts nothing on objects."""
     chosen = kopf.OperatorSettings()
@@ -38,6 +51,7 @@ def settings() -> kopf.OperatorSettings:
     chosen.watching.inactivity_timeout = 70
     for child in CHILDREN:
         chosen.watching.label_selectors[child.group, child.version, child.plural] = CHILD_SELECTOR
+    chosen.persistence.diffbase_storage = _NoEssence()
     chosen.queueing.idle_timeout = 1
     chosen.queueing.exit_timeout = 0.2
     chosen.queueing.error_delays = (1, 2, 5, 10, 30)

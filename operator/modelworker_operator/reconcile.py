@@ -21,7 +21,6 @@ from modelworker_operator.errors import (
     NotFound,
     OperatorError,
 )
-from modelworker_operator.events import EventLimit, event_for
 from modelworker_operator.podspec import Manifest
 from modelworker_operator.resources import (
     DEPLOYMENTS,
@@ -34,7 +33,7 @@ from modelworker_operator.resources import (
 from modelworker_operator.spec import Identity, ModelWorker, identify, parse_modelworker
 from modelworker_operator.status import Beat, Observed, Problem, status_for
 from modelworker_operator.store import Key, Store
-from modelworker_operator.transitions import transitions
+from modelworker_operator.transitions import Transition, transitions
 
 STEPS: Final = (
     "before-apply",
@@ -42,7 +41,6 @@ STEPS: Final = (
     "after-service",
     "before-status",
     "after-status",
-    "after-events",
 )
 """Where `Config.fail_at` can end the process, in the order of a pass."""
 
@@ -63,11 +61,10 @@ class World:
     store: Store
     cluster: Cluster
     config: Config
-    events: EventLimit
+    send_events: Callable[[Mapping[str, Any], Sequence[Transition]], None]
     beats: Callable[[Sequence[str]], Mapping[str, Beat]]
     in_grace: Callable[[], bool]
     now: Callable[[], datetime]
-    instance: str
 
 
 async def reconcile(key: Key, world: World) -> bool:
@@ -97,8 +94,7 @@ async def reconcile(key: Key, world: World) -> bool:
             written = await world.cluster.apply_status(raw, status)
             world.store.put(MODELWORKERS, written)
             _fail(world, "after-status")
-            await _send_events(raw, old, status, world)
-            _fail(world, "after-events")
+            world.send_events(reference_to(raw), transitions(old, status))
     except NotFound:
         return True  # Deleted meanwhile, or its namespace; the watch tells it too.
     except OperatorError as error:
@@ -156,20 +152,6 @@ def _gather(key: Key, worker: Identity, world: World) -> Observed:
         service=owned(SERVICES),
         pods=tuple(pod.load() for pod in world.store.children(key, PODS)),
     )
-
-
-async def _send_events(
-    raw: Mapping[str, Any], old: Mapping[str, Any], new: Mapping[str, Any], world: World
-) -> None:
-    for transition in transitions(old, new):
-        if not world.events.admits(raw["metadata"]["uid"], transition):
-            continue
-        regarding = reference_to(raw)
-        event = event_for(regarding, transition, instance=world.instance, now=world.now())
-        try:
-            await world.cluster.create_event(regarding["namespace"], event)
-        except OperatorError as error:  # An Event is a courtesy; the status has it all.
-            _log.warning("no Event for %s/%s: %s", regarding["namespace"], regarding["name"], error)
 
 
 def _fail(world: World, step: str) -> None:

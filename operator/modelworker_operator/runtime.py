@@ -11,7 +11,7 @@ from modelworker_api import kube
 from modelworker_operator.cluster import Cluster
 from modelworker_operator.config import Config
 from modelworker_operator.election import Election, Leadership
-from modelworker_operator.events import EventLimit
+from modelworker_operator.events import EventLimit, Events
 from modelworker_operator.health import CONTROLLER, Metrics, Report
 from modelworker_operator.heartbeats import Registry
 from modelworker_operator.identity import Identities
@@ -90,15 +90,20 @@ class Runtime:
             seconds=config.resync_seconds,
             on_gone=self.registry.forget,
         )
+        self.events = Events(
+            self.cluster.create_event,
+            EventLimit(clock.monotonic),
+            instance=instance,
+            now=clock.now,
+        )
         self._world = World(
             store=self.store,
             cluster=self.cluster,
             config=config,
-            events=EventLimit(clock.monotonic),
+            send_events=self.events,
             beats=self._beats,
             in_grace=self._in_grace,
             now=clock.now,
-            instance=instance,
         )
         self.heartbeats = Heartbeats(
             store=self.store,

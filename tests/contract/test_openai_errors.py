@@ -6,10 +6,10 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from tests.fake_worker import FakeWorker
-from tests.server_support import Running, running_server
 
 from modelworker_api import wire
+from tests.fake_worker import FakeWorker
+from tests.server_support import Running, running_server
 
 COMPLETION = "/v1/completions"
 CHAT = "/v1/chat/completions"

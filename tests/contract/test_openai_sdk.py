@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import openai
 import pytest
-from tests.fake_worker import FakeWorker, text_of
-from tests.server_support import Running, running_server
 
 from modelworker_api import wire
+from tests.fake_worker import FakeWorker, text_of
+from tests.server_support import Running, running_server
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 CHAT_TEXT = text_of("user:hi", 0, 6)

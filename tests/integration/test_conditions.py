@@ -1,15 +1,16 @@
 """Reasons from the real scheduler, quota, admission and kubelet, through the real operator."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from tests.operator_support import Objects, install_crds, operator
-from tests.support import eventually
 
 from modelworker_api import kube
 from modelworker_devcluster import DevCluster
+from tests.operator_support import Objects, install_crds, operator
+from tests.support import eventually
 
 Reason = kube.Reason
 PLAIN, QUOTA, RESTRICTED = "plain", "quota", "restricted"
@@ -107,3 +108,23 @@ def test_reason(
     assert words in ready["message"]
     row = objects.kubectl("get", "mw", name, "--no-headers")
     assert reason in row.split()
+
+
+def test_reason_of_the_worker_itself(places: dict[str, Objects], tmp_path: Path) -> None:
+    """The last word of a worker that found no model reaches the condition and the entry."""
+    objects = places[PLAIN]
+    objects.apply_worker("empty", model={"source": {"hostPath": {"path": str(tmp_path)}}})
+    ready = eventually(
+        lambda: objects.condition("empty", "Ready"),
+        until=lambda found: found.get("reason") == Reason.MODEL_NOT_FOUND,
+        timeout=120,
+        what="ModelNotFound",
+    )
+    assert "check spec.model.source" in ready["message"]
+    eventually(
+        lambda: objects.status("empty")["workers"],
+        until=lambda workers: [entry["state"] for entry in workers] == ["Failed"],
+        what="a worker that failed",
+    )
+    events = objects.kubectl("get", "events", "--field-selector=reason=ModelNotFound", "-o=name")
+    assert len(events.split()) == 1

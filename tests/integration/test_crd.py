@@ -2,17 +2,15 @@
 
 import copy
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support import eventually
 
 from modelworker_api import kube
 from modelworker_devcluster import DevCluster
 from modelworker_devcluster.errors import KubectlFailed
+from tests.operator_support import install_crds
 
-CRD = Path(__file__).parents[2] / "crds/modelworker.yaml"
 HUB = {"huggingFace": {"repo": "org/model", "revision": "abc123"}}
 ABSENT = object()
 
@@ -20,10 +18,7 @@ ABSENT = object()
 @pytest.fixture(scope="module")
 def api(control_plane: DevCluster) -> DevCluster:
     """The control plane with the CRD in it."""
-    control_plane.kubectl("apply", "--server-side", "-f", str(CRD))
-    eventually(
-        lambda: control_plane.kubectl("explain", "modelworkers"), what="the CRD in discovery"
-    )
+    install_crds(control_plane)
     return control_plane
 
 

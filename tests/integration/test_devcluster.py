@@ -12,9 +12,9 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.support import eventually
 
 from modelworker_devcluster import DevCluster, DevClusterError, KubectlFailed
+from tests.support import eventually
 
 CLI = [sys.executable, "-m", "modelworker_devcluster"]
 SLOWEST_START_S = 30.0

@@ -2,16 +2,18 @@
 
 import json
 import subprocess
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.operator_objects import CONFIG, raw_modelworker
 
 from modelworker_api import kube
 from modelworker_devcluster import DevCluster
 from modelworker_operator.desired import Manifest, desired_children
 from modelworker_operator.drift import conflicting_owner, needs_apply
-from modelworker_operator.spec import ModelWorker, parse_modelworker
+from modelworker_operator.spec import ModelWorker, PvcSource, parse_modelworker
+from tests.operator_objects import CONFIG, raw_modelworker
+from tests.operator_support import install_crds
 
 APPLY = (
     "apply",
@@ -127,10 +129,19 @@ SPECS: list[Any] = [
 ]
 
 
-def worker_in(namespace: str, spec: dict[str, Any]) -> ModelWorker:
+@pytest.fixture(scope="module")
+def api(control_plane: DevCluster) -> DevCluster:
+    """The control plane with the CRD in it."""
+    install_crds(control_plane)
+    return control_plane
+
+
+def stored(api: DevCluster, namespace: str, spec: dict[str, Any]) -> ModelWorker:
+    """A ModelWorker that exists: children of one that does not are collected as garbage."""
     raw = raw_modelworker(**spec)
-    raw["metadata"]["namespace"] = namespace
-    return parse_modelworker(raw)
+    raw["metadata"] = {"name": "smol", "namespace": namespace}
+    answer = api.kubectl("create", "-o=json", "-f", "-", stdin=json.dumps(raw))
+    return parse_modelworker(json.loads(answer))
 
 
 def apply(cluster: DevCluster, manifest: Manifest) -> Manifest:
@@ -148,16 +159,16 @@ def get(cluster: DevCluster, manifest: Manifest) -> Manifest:
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_nothing_differs_after_an_apply(
-    control_plane: DevCluster, control_plane_namespace: str, spec: dict[str, Any]
+    api: DevCluster, control_plane_namespace: str, spec: dict[str, Any]
 ) -> None:
-    worker = worker_in(control_plane_namespace, spec)
+    worker = stored(api, control_plane_namespace, spec)
     for desired in desired_children(worker, CONFIG):
-        live = apply(control_plane, desired)
+        live = apply(api, desired)
         assert not needs_apply(desired, live)
-        assert not needs_apply(desired, get(control_plane, desired))
+        assert not needs_apply(desired, get(api, desired))
         assert conflicting_owner(worker, live) is None
         # The same apply changes nothing, not even the version.
-        again = apply(control_plane, desired)
+        again = apply(api, desired)
         assert again["metadata"].get("generation") == live["metadata"].get("generation")
 
 
@@ -188,17 +199,17 @@ def test_nothing_differs_after_an_apply(
     ],
 )
 def test_an_edit_is_repaired_and_foreign_fields_are_kept(
-    control_plane: DevCluster, control_plane_namespace: str, patch: dict[str, Any]
+    api: DevCluster, control_plane_namespace: str, patch: dict[str, Any]
 ) -> None:
-    desired = desired_children(worker_in(control_plane_namespace, {}), CONFIG)[0]
-    apply(control_plane, desired)
+    desired = desired_children(stored(api, control_plane_namespace, {}), CONFIG)[0]
+    apply(api, desired)
     meta = desired["metadata"]
     place = ("deployment", meta["name"], "-n", meta["namespace"])
-    control_plane.kubectl("patch", *place, "-p", json.dumps(patch))
-    control_plane.kubectl("annotate", *place, "team=search")
-    edited = get(control_plane, desired)
+    api.kubectl("patch", *place, "-p", json.dumps(patch))
+    api.kubectl("annotate", *place, "team=search")
+    edited = get(api, desired)
     assert needs_apply(desired, edited)
-    repaired = apply(control_plane, desired)
+    repaired = apply(api, desired)
     assert not needs_apply(desired, repaired)
     assert repaired["metadata"]["annotations"]["team"] == "search"
     theirs = [
@@ -209,21 +220,22 @@ def test_an_edit_is_repaired_and_foreign_fields_are_kept(
     assert theirs == (["THEIRS"] if "image" in json.dumps(patch) else [])
 
 
-def test_pods_pass_the_restricted_standard(
-    control_plane: DevCluster, control_plane_namespace: str
-) -> None:
-    control_plane.kubectl(
+def test_pods_pass_the_restricted_standard(api: DevCluster, control_plane_namespace: str) -> None:
+    api.kubectl(
         "label",
         "namespace",
         control_plane_namespace,
         "pod-security.kubernetes.io/enforce=restricted",
         "pod-security.kubernetes.io/warn=restricted",
     )
-    for spec in ({}, {"model": {"source": {"huggingFace": HUB}}}):
-        desired = desired_children(worker_in(control_plane_namespace, spec), CONFIG)[0]
+    worker = stored(api, control_plane_namespace, {"model": {"source": {"huggingFace": HUB}}})
+    on_pvc = replace(worker.spec.model, source=PvcSource("models", ""))
+    for model in (worker.spec.model, on_pvc):
+        spec = replace(worker.spec, model=model)
+        desired = desired_children(replace(worker, spec=spec), CONFIG)[0]
         done = subprocess.run(
-            [str(control_plane.binaries / "kubectl"), *APPLY],
-            env={"KUBECONFIG": str(control_plane.kubeconfig)},
+            [str(api.binaries / "kubectl"), *APPLY],
+            env={"KUBECONFIG": str(api.kubeconfig)},
             input=json.dumps(desired),
             capture_output=True,
             text=True,

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support import eventually
 
 from modelworker_devcluster import DevCluster
+from tests.support import eventually
 
 Object = dict[str, Any]
 NODE = "second"

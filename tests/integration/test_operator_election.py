@@ -5,8 +5,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from modelworker_devcluster import DevCluster
 
+from modelworker_devcluster import DevCluster
 from tests.operator_support import Audit, Objects, OperatorProcess, install_crds
 from tests.support import eventually
 
@@ -90,7 +90,9 @@ def test_stopped_leader_writes_nothing_when_it_goes_on(
     first.process.send_signal(signal.SIGSTOP)
     # Work arrives while it is stopped, which it finds as soon as it goes on.
     eventually(
-        lambda: "lease" in second.log.read_text() and "held by this process" in second.log.read_text(),
+        lambda: (
+            "lease" in second.log.read_text() and "held by this process" in second.log.read_text()
+        ),
         timeout=25,
         what="a new leader",
     )
@@ -118,7 +120,9 @@ def test_reconciling_never_overlaps(
         objects.wait_children(f"many-{number}")
     writes = audit.writes("modelworker-operator")
     agents = ["first" if "(first)" in write["userAgent"] else "second" for write in writes]
-    order = sorted(zip((write["requestReceivedTimestamp"] for write in writes), agents, strict=True))
+    order = sorted(
+        zip((write["requestReceivedTimestamp"] for write in writes), agents, strict=True)
+    )
     turns = [agent for _, agent in order]
     assert turns == sorted(turns)  # All of the first one's, then all of the second one's.
     assert second.leads()

@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from modelworker_devcluster import DevCluster
 
+from modelworker_devcluster import DevCluster
 from tests.operator_support import Audit, Objects, OperatorProcess, install_crds, operator
 from tests.support import eventually
 
@@ -204,7 +204,9 @@ def test_at_rest_nothing_is_written(objects: Objects, running: OperatorProcess) 
     audit = Audit(objects.cluster)
     generation = objects.get("deployment", "mw-resting")["metadata"]["generation"]
     objects.kubectl("annotate", "mw", "resting", "poke=1")  # A pass over the object...
-    passes = running.metric('controller_runtime_reconcile_total{controller="modelworker",result="success"}')
+    passes = running.metric(
+        'controller_runtime_reconcile_total{controller="modelworker",result="success"}'
+    )
     objects.kubectl("annotate", "mw", "resting", "poke=2", "--overwrite")
     eventually(
         lambda: running.metric(

@@ -1,12 +1,12 @@
 """The operator killed at every step, restarted, and without an API server for a while."""
 
+import functools
 import signal
-from collections.abc import Iterator
 
 import pytest
+
 from modelworker_devcluster import DevCluster
 from modelworker_operator.reconcile import STEPS
-
 from tests.operator_support import Audit, Objects, OperatorProcess, install_crds, operator
 from tests.support import eventually
 
@@ -14,9 +14,9 @@ ALONE = {"LEADER_ELECT": "false"}
 
 
 @pytest.fixture
-def objects(control_plane: DevCluster, control_plane_namespace: str) -> Iterator[Objects]:
+def objects(control_plane: DevCluster, control_plane_namespace: str) -> Objects:
     install_crds(control_plane)
-    yield Objects(control_plane, control_plane_namespace)
+    return Objects(control_plane, control_plane_namespace)
 
 
 def uids(objects: Objects, name: str) -> dict[str, str]:
@@ -52,14 +52,16 @@ def test_restart_with_converged_objects_writes_nothing(objects: Objects) -> None
             objects.wait_children(name)
             objects.wait_reconciled(name)
             eventually(
-                lambda name=name: objects.condition(name, "Progressing").get("reason"),
-                until=lambda seen: seen == "RolloutComplete",
+                functools.partial(objects.condition, name, "Progressing"),
+                until=lambda seen: seen.get("reason") == "RolloutComplete",
                 what=f"a settled {name}",
             )
         first.kill()
     before = objects.get("mw,deployments,services")["items"]
     audit = Audit(objects.cluster)
-    with operator(objects.cluster, objects.namespace, identity="second", environment=ALONE) as second:
+    with operator(
+        objects.cluster, objects.namespace, identity="second", environment=ALONE
+    ) as second:
         eventually(
             lambda: second.metric(
                 'controller_runtime_reconcile_total{controller="modelworker",result="success"}'

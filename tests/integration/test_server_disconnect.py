@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+
 from tests.fake_worker import FakeWorker
 from tests.server_support import Running, running_server
 from tests.support import eventually

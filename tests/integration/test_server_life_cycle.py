@@ -8,9 +8,6 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.fake_worker import FakeWorker, text_of
-from tests.server_support import state_for
-from tests.support import eventually
 
 from modelworker_api import wire
 from modelworker_server.app import create_app
@@ -18,6 +15,9 @@ from modelworker_server.errors import LoadError, Unavailable
 from modelworker_server.process import Process, Stop, server_for
 from modelworker_server.state import ServerState
 from modelworker_server.workers.base import BaseModelWorker
+from tests.fake_worker import FakeWorker, text_of
+from tests.server_support import state_for
+from tests.support import eventually
 
 
 class Life:

@@ -7,6 +7,7 @@ import pytest
 
 from modelworker import CallTimeout, InvalidRequest, ModelWorkerError, Unavailable
 from modelworker._batch import Gate, in_order
+from tests.client_support import until
 
 
 def quiet() -> None:
@@ -120,8 +121,7 @@ def test_cancelling_a_batch_ends_its_calls_and_frees_the_gate() -> None:
                 ended += 1
 
         batch = asyncio.create_task(in_order(10, call, gate, on_error="raise", advance=quiet))
-        while gate._inside < 3:
-            await asyncio.sleep(0)
+        await until(lambda: gate._inside == 3)
         await asyncio.sleep(0)
         batch.cancel()
         with pytest.raises(asyncio.CancelledError):

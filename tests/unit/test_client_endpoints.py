@@ -21,6 +21,7 @@ from modelworker._endpoints import Watched
 from modelworker._errors import Expired
 from modelworker._kube import Event
 from modelworker._settings import Settings
+from tests.client_support import until
 
 DOWN = ClusterUnavailable("the API server https://h does not answer: refused")
 
@@ -42,7 +43,7 @@ def conditions(kind: str, reason: str, message: str) -> dict[str, Any]:
 class PlayedCluster:
     """Answers from `listed`; its watches give what `feed` holds, errors are raised."""
 
-    listed: Mapping[str, Any] | None | ModelWorkerError
+    listed: Mapping[str, Any] | ModelWorkerError | None
     known: list[str] | ModelWorkerError = field(default_factory=list)
     in_cluster: bool = False
     namespace: str = "ns"
@@ -79,7 +80,7 @@ class PlayedCluster:
 
 def follow(
     scenario: Callable[[PlayedCluster, Watched], Coroutine[Any, Any, None]],
-    listed: Mapping[str, Any] | None | ModelWorkerError,
+    listed: Mapping[str, Any] | ModelWorkerError | None,
     **more: Any,
 ) -> None:
     """Run a scenario, and see that nothing is left open after it."""
@@ -98,12 +99,6 @@ def follow(
 
 def soon(seconds: float = 5.0) -> float:
     return asyncio.get_running_loop().time() + seconds
-
-
-async def until(probe: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not probe():
-            await asyncio.sleep(0.005)
 
 
 def test_ready_workers_are_known_after_one_list() -> None:

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -83,34 +84,36 @@ def overloaded(seconds: float) -> Overloaded:
     return error
 
 
+def at(
+    round_: int = 0, *, others_left: bool = False, remaining: float = 60.0, luck: float = 0.5
+) -> dict[str, Any]:
+    return {
+        "round_": round_,
+        "others_left": others_left,
+        "remaining": remaining,
+        "luck": luck,
+    }
+
+
 @pytest.mark.parametrize(
-    ("error", "round_", "others", "remaining", "luck", "expected"),
+    ("error", "where", "expected"),
     [
-        pytest.param(InvalidRequest("x"), 0, True, 60.0, 0.5, None, id="final"),
-        pytest.param(CallTimeout("x"), 0, True, 60.0, 0.5, None, id="timeout-final"),
-        pytest.param(Unavailable("x"), 0, True, 60.0, 0.5, 0.0, id="another-worker-at-once"),
-        pytest.param(overloaded(3), 0, True, 60.0, 0.5, 0.0, id="another-despite-retry-after"),
-        pytest.param(Unavailable("x"), 0, False, 60.0, 0.5, 0.05, id="first-round"),
-        pytest.param(Unavailable("x"), 3, False, 60.0, 0.5, 0.4, id="fourth-round"),
-        pytest.param(
-            Unavailable("x"), 99, False, 60.0, 1.0, LONGEST_PAUSE_SECONDS, id="pause-is-bounded"
-        ),
-        pytest.param(Unavailable("x"), 99, False, 60.0, 0.0, 0.0, id="full-jitter"),
-        pytest.param(overloaded(3), 0, False, 60.0, 0.0, 3.0, id="retry-after-is-the-least"),
-        pytest.param(overloaded(3), 0, False, 60.0, 0.5, 4.5, id="retry-after-spreads"),
-        pytest.param(overloaded(3), 0, False, 2.0, 0.0, None, id="no-wait-beyond-the-deadline"),
-        pytest.param(Unavailable("x"), 0, False, 0.0, 0.5, None, id="deadline-passed"),
+        pytest.param(InvalidRequest("x"), at(others_left=True), None, id="final"),
+        pytest.param(CallTimeout("x"), at(others_left=True), None, id="timeout-final"),
+        pytest.param(Unavailable("x"), at(others_left=True), 0.0, id="another-worker-at-once"),
+        pytest.param(overloaded(3), at(others_left=True), 0.0, id="another-despite-retry-after"),
+        pytest.param(Unavailable("x"), at(0), 0.05, id="first-round"),
+        pytest.param(Unavailable("x"), at(3), 0.4, id="fourth-round"),
+        pytest.param(Unavailable("x"), at(99, luck=1.0), LONGEST_PAUSE_SECONDS, id="bounded"),
+        pytest.param(Unavailable("x"), at(99, luck=0.0), 0.0, id="full-jitter"),
+        pytest.param(overloaded(3), at(luck=0.0), 3.0, id="retry-after-is-the-least"),
+        pytest.param(overloaded(3), at(), 4.5, id="retry-after-spreads"),
+        pytest.param(overloaded(3), at(remaining=2.0), None, id="no-wait-beyond-the-deadline"),
+        pytest.param(Unavailable("x"), at(remaining=0.0), None, id="deadline-passed"),
     ],
 )
 def test_pause_before_retry(
-    error: ModelWorkerError,
-    round_: int,
-    others: bool,
-    remaining: float,
-    luck: float,
-    expected: float | None,
+    error: ModelWorkerError, where: dict[str, Any], expected: float | None
 ) -> None:
-    pause = pause_before_retry(
-        error, round_=round_, others_left=others, remaining=remaining, luck=luck
-    )
+    pause = pause_before_retry(error, **where)
     assert pause == (expected if expected is None else pytest.approx(expected))

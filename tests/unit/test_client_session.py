@@ -23,6 +23,7 @@ from modelworker._endpoints import Show
 from modelworker._http import Pool
 from modelworker._session import Session
 from modelworker._settings import Settings
+from tests.client_support import until
 
 Handler = Callable[[httpx.Request], Coroutine[Any, Any, httpx.Response]]
 
@@ -279,8 +280,7 @@ def test_concurrent_calls_spread_evenly() -> None:
 
         made = session(handler, PlayedEndpoints("http://a", "http://b", "http://c"))
         calls = [asyncio.create_task(post(made)) for _ in range(30)]
-        while sum(seen.values()) < 30:
-            await asyncio.sleep(0)
+        await until(lambda: sum(seen.values()) == 30)
         assert seen == {"a": 10, "b": 10, "c": 10}
         assert made.in_flight == {"http://a": 10, "http://b": 10, "http://c": 10}
         release.set()

@@ -4,11 +4,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.support import eventually
 
 from modelworker_devcluster import logs
 from modelworker_devcluster.errors import DevClusterError
 from modelworker_devcluster.layout import Layout
+from tests.support import eventually
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.support import eventually
 
 from modelworker_devcluster.errors import DevClusterError
 from modelworker_devcluster.processes import Processes
+from tests.support import eventually
 
 # A child that leaves its session and whose parent ends: nobody's, unless there is a subreaper.
 ORPHAN = "(setsid sleep 1000 & echo $!) ; exec sleep 1000"

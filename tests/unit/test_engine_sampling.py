@@ -31,7 +31,7 @@ def params(**changes: Any) -> SamplingParams:
 
 def tokens(scores: torch.Tensor, *rows: SamplingParams, index: int = 0) -> list[int | None]:
     choosers = [Chooser(row, index, PROMPT) for row in rows]
-    return [choice and choice.token_id for choice in choose(scores, choosers)]
+    return [choice.token_id if choice else None for choice in choose(scores, choosers)]
 
 
 def drawn(scores: torch.Tensor, row: SamplingParams, count: int = 400) -> Counter[int]:
@@ -90,7 +90,7 @@ def test_the_penalty_counts_what_was_chosen() -> None:
     scores[0, 20], scores[0, 30] = 2.0, 1.5
     chooser = Chooser(params(temperature=0, repetition_penalty=2.0), 0, PROMPT)
     chooser.saw(20)
-    assert [c and c.token_id for c in choose(scores, [chooser])] == [30]
+    assert [c.token_id if c else None for c in choose(scores, [chooser])] == [30]
 
 
 @pytest.mark.parametrize("temperature", [1e-46, 1e-6, 1e-4], ids=str)
@@ -131,7 +131,11 @@ def test_seed_and_sample_number_decide() -> None:
 
 def drawn_in_order(scores: torch.Tensor, seed: int, index: int) -> list[int | None]:
     chooser = Chooser(params(seed=seed), index, PROMPT)
-    return [choice and choice.token_id for _ in range(8) for choice in choose(scores, [chooser])]
+    return [
+        choice.token_id if choice else None
+        for _ in range(8)
+        for choice in choose(scores, [chooser])
+    ]
 
 
 def test_logprobs_are_the_models_own() -> None:

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.engine_support import greedy, plain, random_model, tokenizer
 
 from modelworker_server.errors import Unavailable
 from modelworker_server.workers.base import Load, Sample
@@ -13,6 +12,7 @@ from modelworker_server.workers.cache import RowCache
 from modelworker_server.workers.runner import Runner
 from modelworker_server.workers.scheduler import Scheduler
 from modelworker_server.workers.sequences import Call, Embedding, Generation
+from tests.engine_support import greedy, plain, random_model, tokenizer
 
 PROMPTS = [[1, 20, 30], [1, *range(40, 60)], [1, 9], [1, *range(100, 140)], [1, 77, 78, 79]]
 
@@ -69,12 +69,12 @@ class Bench:
 
     def ask(self, prompt: Sequence[int], tokens: int, **changes: Any) -> Generation:
         call = Generation(prompt, plain(tokens, **changes), lambda _: None, streaming=False)
-        return self.add(call)
+        self.add(call)
+        return call
 
-    def add(self, call: Any) -> Any:
+    def add(self, call: Call) -> None:
         self.results[call] = []
         self.scheduler.add(call)
-        return call
 
     def step(self) -> None:
         with torch.inference_mode():
@@ -181,7 +181,7 @@ def test_cancelled_rows_leave_at_the_next_step(model: Any) -> None:
 @pytest.mark.parametrize("where", ["prefill", "decode", "decoded"])
 @pytest.mark.parametrize("times", [1, 2], ids=str)
 def test_out_of_memory_goes_on_with_fewer_rows(model: Any, where: str, times: int) -> None:
-    bench = Bench(model)
+    bench = Bench(model, max_running=8, step_tokens=512)
     calls = [bench.ask(prompt, 12) for prompt in PROMPTS[:4]]
     several = bench.ask(PROMPTS[4], 12, n=3, temperature=1.0, seed=3)
     bench.runner.faults[where] = [oom() for _ in range(times)]
@@ -193,9 +193,8 @@ def test_out_of_memory_goes_on_with_fewer_rows(model: Any, where: str, times: in
     calm = Bench(model)
     same = calm.ask(PROMPTS[4], 12, n=3, temperature=1.0, seed=3)
     calm.finish()
-    assert [len(tokens) for tokens in bench.tokens(several)] == [
-        len(tokens) for tokens in calm.tokens(same)
-    ]
+    assert bench.tokens(several) == calm.tokens(same)
+    assert bench.scheduler._limit > 1
 
 
 def test_out_of_memory_on_one_request_alone_fails_it(model: Any) -> None:
@@ -267,7 +266,9 @@ def embedding(inputs: list[list[int]]) -> Embedding:
 def test_embeddings_run_between_decode_steps(model: Any) -> None:
     bench = Bench(model, step_tokens=30)
     text = bench.ask(PROMPTS[0], 10)
-    calls = [bench.add(embedding(PROMPTS)), bench.add(embedding(PROMPTS[:1]))]
+    calls = [embedding(PROMPTS), embedding(PROMPTS[:1])]
+    for call in calls:
+        bench.add(call)
     bench.finish()
     assert bench.tokens(text) == [greedy(model, PROMPTS[0], 10)]
     for call, inputs in zip(calls, (PROMPTS, PROMPTS[:1]), strict=True):
@@ -288,7 +289,8 @@ def test_embeddings_run_between_decode_steps(model: Any) -> None:
 def test_embeddings_that_fail(model: Any, faults: list[BaseException], fails: bool) -> None:
     bench = Bench(model)
     bench.runner.faults["embed"] = faults
-    call = bench.add(embedding(PROMPTS))
+    call = embedding(PROMPTS)
+    bench.add(call)
     bench.finish()
     (result,) = bench.results[call]
     assert isinstance(result, Unavailable) == fails
@@ -307,7 +309,8 @@ def test_a_stream_has_every_token_once(model: Any) -> None:
         mine: list[Sample] = [part for part in parts if part.index == sample.index]
         assert "".join(part.text for part in mine) == sample.text
         assert tuple(t for part in mine for t in part.token_ids) == sample.token_ids
-        assert tuple(p for part in mine for p in part.logprobs or ()) == sample.logprobs
+        logprobs = [p.logprob for part in mine for p in part.logprobs or ()]
+        assert logprobs == pytest.approx([p.logprob for p in sample.logprobs], abs=1e-4)
         assert [part.finish_reason for part in mine[:-1]] == [None] * (len(mine) - 1)
         assert mine[-1].finish_reason == sample.finish_reason
 

@@ -3,10 +3,11 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.engine_support import tokenizer
 from tokenizers import Tokenizer, decoders, models
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from modelworker_server.workers.text import Detokenizer, SampleText
+from modelworker_server.workers.text import Decode, Detokenizer, SampleText
+from tests.engine_support import tokenizer
 
 BYTES = tokenizer().backend_tokenizer
 
@@ -32,10 +33,8 @@ PIECES = sentencepiece_like()
 
 def of_bytes(data: bytes) -> list[int]:
     """Token ids of the byte tokenizer."""
-    table = BYTES.get_vocab()
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
-
-    return [table[bytes_to_unicode()[byte]] for byte in data]
+    characters = bytes_to_unicode()  # type: ignore[no-untyped-call]
+    return [BYTES.get_vocab()[characters[byte]] for byte in data]
 
 
 def ids(*pieces: str) -> list[int]:
@@ -50,7 +49,7 @@ def decode_pieces(tokens: list[int]) -> str:
     return str(PIECES.decode(tokens))
 
 
-def stream(decode, prompt, tokens):
+def stream(decode: Decode, prompt: list[int], tokens: list[int]) -> list[str]:
     detokenizer = Detokenizer(decode, prompt)
     return [*(detokenizer.push(token) for token in tokens), detokenizer.flush()]
 
@@ -101,21 +100,23 @@ def sample_text(stops: list[str], *, include: bool = False) -> SampleText:
 
 
 @pytest.mark.parametrize(
-    ("stops", "text", "found", "plain", "included"),
+    ("stops", "text", "found", "texts"),
     [
-        pytest.param(["\n\n"], "a\n\nb", "\n\n", "a", "a\n\n", id="cut"),
-        pytest.param(["END"], "ENEND", "END", "EN", "ENEND", id="false-start"),
-        pytest.param(["aab"], "aaab", "aab", "a", "aaab", id="overlapping-start"),
-        pytest.param(["abc", "b"], "abc", "b", "a", "ab", id="first-to-end-wins"),
-        pytest.param(["c", "bc"], "abc", "bc", "a", "abc", id="longest-of-those-that-end-together"),
-        pytest.param(["é"], "caféx", "é", "caf", "café", id="several-bytes"),
-        pytest.param(["zz"], "abz", None, "abz", "abz", id="not-found"),
-        pytest.param([], "abz", None, "abz", "abz", id="no-stops"),
+        pytest.param(["\n\n"], "a\n\nb", "\n\n", ("a", "a\n\n"), id="cut"),
+        pytest.param(["END"], "ENEND", "END", ("EN", "ENEND"), id="false-start"),
+        pytest.param(["aab"], "aaab", "aab", ("a", "aaab"), id="overlapping-start"),
+        pytest.param(["abc", "b"], "abc", "b", ("a", "ab"), id="first-to-end-wins"),
+        pytest.param(
+            ["c", "bc"], "abc", "bc", ("a", "abc"), id="longest-of-those-that-end-together"
+        ),
+        pytest.param(["é"], "caféx", "é", ("caf", "café"), id="several-bytes"),
+        pytest.param(["zz"], "abz", None, ("abz", "abz"), id="not-found"),
+        pytest.param([], "abz", None, ("abz", "abz"), id="no-stops"),
     ],
 )
 @pytest.mark.parametrize("include", [False, True], ids=["cut", "include"])
 def test_stop_strings(
-    stops: list[str], text: str, found: str | None, plain: str, included: str, include: bool
+    stops: list[str], text: str, found: str | None, texts: tuple[str, str], include: bool
 ) -> None:
     sample = sample_text(stops, include=include)
     shown = ""
@@ -129,7 +130,7 @@ def test_stop_strings(
         sample.finish()
         shown += sample.take()
     assert seen == found
-    assert shown == (included if include else plain)
+    assert shown == texts[include]
 
 
 def test_text_that_may_begin_a_stop_string_is_held_back() -> None:

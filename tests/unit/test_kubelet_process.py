@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support import eventually
 
 from modelworker_devcluster.kubelet.process import Command, Process, StartError, run
+from tests.support import eventually
 
 
 def shell(script: str, folder: Path) -> Command:

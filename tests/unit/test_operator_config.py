@@ -8,7 +8,7 @@ import pytest
 from modelworker_operator.config import Config, load_config, own_namespace
 
 
-def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defaults() -> None:
     config = load_config([])
     assert config.namespaces == ()
     assert config.worker_image.startswith("modelworker/worker:")

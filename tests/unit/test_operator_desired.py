@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from tests.operator_objects import CONFIG, UID, modelworker, raw_modelworker
 
 from modelworker_api import kube
 from modelworker_operator.desired import Manifest, desired_children
 from modelworker_operator.spec import parse_modelworker
+from tests.operator_objects import CONFIG, UID, modelworker, raw_modelworker
 
 LABELS = {
     "app.kubernetes.io/managed-by": "modelworker",

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.operator_objects import CONFIG, modelworker
 
 from modelworker_operator.desired import Manifest, desired_children
 from modelworker_operator.drift import conflicting_owner, needs_apply
+from tests.operator_objects import CONFIG, modelworker
 
 WORKER = modelworker(
     resources={"requests": {"cpu": "0.5", "memory": "1024Mi"}, "limits": {"cpu": "2"}},

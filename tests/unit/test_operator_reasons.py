@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from modelworker_api import kube, wire
+from modelworker_operator.status import Beat, Problem
 from tests.operator_objects import (
     LATER,
     beat,
@@ -17,9 +20,6 @@ from tests.operator_objects import (
     unscheduled,
     waiting,
 )
-
-from modelworker_api import kube, wire
-from modelworker_operator.status import Beat, Problem
 
 Reason = kube.Reason
 Load = wire.LoadState
@@ -157,6 +157,8 @@ CASES = [
         id="evicted",
     ),
     pytest.param(pod(), None, Reason.STARTING, "the worker process is starting", id="starting"),
+    pytest.param(pod(), beat(), Reason.STARTING, "probe does not pass", id="not-probed"),
+    pytest.param(pod(), beat(Load.DRAINING), Reason.STARTING, "and ends", id="draining"),
     pytest.param(
         pod(state=waiting("ContainerCreating")),
         None,
@@ -279,6 +281,16 @@ def test_foreign_text_is_one_capped_line() -> None:
     _, message = ready_of(pod(state=waiting("ErrImagePull", "x\n\t" * 5000)))
     assert "\n" not in message
     assert len(message) < 800
+
+
+def test_long_problem_keeps_its_beginning_and_what_to_do() -> None:
+    problem = Problem(Reason.APPLY_REJECTED, f"Deployment {'x' * 50_000}; correct the field")
+    status = status_of(None, problem=problem)
+    for kind in (kube.ConditionType.ACCEPTED, kube.ConditionType.READY):
+        message = condition(status, kind)["message"]
+        assert len(message) == 1000
+        assert message.startswith("Deployment x")
+        assert message.endswith("; correct the field")
 
 
 def reasons_covered() -> set[kube.Reason]:

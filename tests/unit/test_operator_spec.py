@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from tests.operator_objects import raw_modelworker
 
 from modelworker_operator import names
 from modelworker_operator.errors import InvalidSpec
@@ -15,6 +14,7 @@ from modelworker_operator.spec import (
     identify,
     parse_modelworker,
 )
+from tests.operator_objects import raw_modelworker
 
 HUB = {"repo": "a/b", "revision": "abc"}
 

@@ -4,6 +4,10 @@ import re
 from typing import Any
 
 import pytest
+
+from modelworker_api import kube, wire
+from modelworker_operator.spec import identify
+from modelworker_operator.status import Beat, Observed, Problem, status_for
 from tests.operator_objects import (
     LATER,
     NOW,
@@ -16,10 +20,6 @@ from tests.operator_objects import (
     service,
     status_of,
 )
-
-from modelworker_api import kube, wire
-from modelworker_operator.spec import identify
-from modelworker_operator.status import Beat, Observed, Problem, status_for
 
 Type = kube.ConditionType
 Reason = kube.Reason

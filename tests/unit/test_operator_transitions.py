@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from tests.operator_objects import beat, deployment, modelworker, pod, status_of, terminated
 
 from modelworker_api import kube, wire
 from modelworker_operator.status import Problem
 from modelworker_operator.transitions import transitions
+from tests.operator_objects import beat, deployment, modelworker, pod, status_of, terminated
 
 A = "mw-smol-1-a"
 Reason = kube.Reason

@@ -40,19 +40,19 @@ class Operator:
 
 
 class SkippingLoop(asyncio.SelectorEventLoop):
-    """A loop whose clock jumps to the next timer, so that minutes take no time."""
+    """A loop whose clock stands still but for jumps to the next timer: minutes take no time."""
 
     def __init__(self) -> None:
+        self._now = 0.0
         super().__init__()
-        self._skipped = 0.0
 
     def time(self) -> float:
-        return super().time() + self._skipped
+        return self._now
 
     def _run_once(self) -> None:
         if not self._ready and self._scheduled:  # type: ignore[attr-defined]
             when = self._scheduled[0]._when  # type: ignore[attr-defined]
-            self._skipped += max(0.0, when - self.time())
+            self._now = max(when, self._now)
         super()._run_once()  # type: ignore[misc]
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
+
+from modelworker_api import wire
 from tests.fake_worker import FakeWorker, text_of, token_at
 from tests.server_support import client_for, events_of, state_for
 from tests.support import eventually
-
-from modelworker_api import wire
 
 Call = Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
 

@@ -10,9 +10,10 @@ import sys
 import time
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
 
 from modelworker_server import logs
 from modelworker_server.app import create_app
@@ -20,11 +21,14 @@ from modelworker_server.heartbeat import Heartbeats
 from modelworker_server.lifecycle import Lifecycle
 from modelworker_server.limits import Limiter
 from modelworker_server.process import Process, Stop, server_for
+from modelworker_server.reading import Reader
 from modelworker_server.settings import HubSettings, InvalidSettings, Settings, load, what_to_load
 from modelworker_server.state import ServerState
 from modelworker_server.workers import registry
 
 BACKLOG = 2048
+READERS = 2
+"""Threads that read long requests; the other processors are the engine's."""
 
 _log = logging.getLogger("modelworker_server")
 
@@ -61,6 +65,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 async def serve(settings: Settings, listener: socket.socket) -> int:
     """Put the parts together and run them."""
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     prometheus = CollectorRegistry()
     ProcessCollector(registry=prometheus)
     lifecycle = Lifecycle()
@@ -71,7 +76,13 @@ async def serve(settings: Settings, listener: socket.socket) -> int:
         ),
         registry=prometheus,
         pod_name=settings.pod_name,
-        max_body_bytes=settings.max_body_bytes,
+        reader=Reader(
+            max_body_bytes=settings.max_body_bytes,
+            limiter=Limiter(
+                max_running=READERS, max_queued=settings.max_queued, timer=time.monotonic
+            ),
+            executor=ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="reader"),
+        ),
         now=time.time,
         timer=time.monotonic,
         new_id=lambda: uuid.uuid4().hex,

@@ -4,21 +4,21 @@ import asyncio
 import base64
 import logging
 import struct
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from fastapi import Request, Response
 from starlette.types import Receive, Scope, Send
 
 from modelworker_api import wire
 from modelworker_server.answers import Answers, token_count, usage
-from modelworker_server.errors import ClientGone, WorkerError, bug
+from modelworker_server.connection import while_connected
+from modelworker_server.errors import WorkerError, bug
 from modelworker_server.state import ServerState
 from modelworker_server.translate import EmbeddingJob, Job
 from modelworker_server.workers.base import BaseModelWorker, Sample
 
-T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -56,25 +56,6 @@ async def embed(server: ServerState, request: Request, job: EmbeddingJob) -> Res
     )
 
 
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` returns; it is cancelled, to its end, when the client goes away.
-
-    Raises:
-        ClientGone: the client went away first.
-    """
-    task = asyncio.create_task(work)
-    gone = asyncio.create_task(_disconnected(receive))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGone("the client closed its connection")
-        return task.result()
-    finally:
-        task.cancel()
-        gone.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
-
-
 class EventStream(Response):
     """Server-sent events: the first, which is known already, and those that follow."""
 
@@ -107,11 +88,6 @@ class EventStream(Response):
 def json_response(answer: wire.Wire) -> Response:
     """The fields of an answer that were set, as JSON."""
     return Response(answer.model_dump_json(exclude_unset=True), media_type="application/json")
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _begin(events: AsyncGenerator[bytes, None]) -> bytes:

@@ -10,6 +10,7 @@ from modelworker_server.errors import NotReady
 from modelworker_server.lifecycle import Lifecycle
 from modelworker_server.limits import Limiter
 from modelworker_server.metrics import Metrics
+from modelworker_server.reading import Reader
 from modelworker_server.workers.base import BaseModelWorker, Load
 
 
@@ -21,7 +22,7 @@ class ServerState:
     limiter: Limiter
     registry: CollectorRegistry
     pod_name: str
-    max_body_bytes: int
+    reader: Reader
     now: Callable[[], float]
     """Seconds since the epoch."""
     timer: Callable[[], float]

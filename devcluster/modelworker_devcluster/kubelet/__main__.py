@@ -3,14 +3,21 @@
 import argparse
 import asyncio
 import logging
+import re
 import signal
+import sys
 from pathlib import Path
 
+from kubernetes.aio.config import ConfigException
+
 from modelworker_devcluster.kubelet import names
+from modelworker_devcluster.kubelet.addresses import NoFreeAddress
 from modelworker_devcluster.kubelet.api import Api
 from modelworker_devcluster.kubelet.context import Settings
 from modelworker_devcluster.kubelet.kubelet import Kubelet
 from modelworker_devcluster.kubelet.node import capacity
+
+_QUANTITY = re.compile(r"\d+(\.\d+)?(m|[kMGTPE]|[KMGTPE]i)?")
 
 
 def main() -> None:
@@ -53,13 +60,20 @@ def main() -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    asyncio.run(_run(options.kubeconfig, settings))
+    try:
+        asyncio.run(_run(options.kubeconfig, settings))
+    except ConfigException as error:
+        sys.exit(f"cannot use the kubeconfig {options.kubeconfig}: {error}")
+    except NoFreeAddress as error:
+        sys.exit(str(error))
 
 
 def _amount(text: str) -> tuple[str, str]:
     resource, _, quantity = text.partition("=")
-    if not resource or not quantity:
-        raise argparse.ArgumentTypeError(f"{text!r} is not RESOURCE=QUANTITY")
+    if not resource or not _QUANTITY.fullmatch(quantity):
+        raise argparse.ArgumentTypeError(f"{text!r} is not RESOURCE=QUANTITY, such as memory=8Gi")
+    if "/" in resource and not quantity.isdecimal():
+        raise argparse.ArgumentTypeError(f"{resource} is counted in whole numbers, not {quantity}")
     return resource, quantity
 
 

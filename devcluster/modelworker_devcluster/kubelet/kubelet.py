@@ -18,7 +18,7 @@ from modelworker_devcluster.kubelet.probes import Prober
 from modelworker_devcluster.kubelet.provisioner import Provisioner
 from modelworker_devcluster.kubelet.watch import Changed, Deleted, Listed, follow
 
-_HALT_SECONDS = 5.0
+_HALT_SECONDS = 3.0
 _TROUBLE_SECONDS = 5.0
 _log = logging.getLogger(__name__)
 

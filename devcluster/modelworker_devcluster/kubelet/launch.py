@@ -101,7 +101,8 @@ async def prepare(context: PodContext, name: str) -> Launch:
     argv = [rewrite(word, mounts) for word in command_line(container, defined)]
     env = _base_environment(context, name)
     env |= {key: rewrite(value, mounts) for key, value in defined.items()}
-    folder = Path(rewrite(container.get("workingDir") or env["HOME"], mounts))
+    given = container.get("workingDir")
+    folder = Path(rewrite(given, mounts) if given else env["HOME"])
     target = Target(
         address=context.facts.pod_ip,
         ports={

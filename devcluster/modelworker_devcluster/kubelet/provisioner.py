@@ -122,7 +122,9 @@ class Provisioner:
         metadata = claim["metadata"]
         if unsupported := refusals(claim):
             message = f"not supported by devcluster: {', '.join(unsupported)}"
-            await self._events.warn(claim, "ProvisioningFailed", message)
+            # The items of a list do not say their kind.
+            subject = {"kind": "PersistentVolumeClaim", **claim}
+            await self._events.warn(subject, "ProvisioningFailed", message)
             return
         folder = self._directory / metadata["namespace"] / metadata["name"]
         volume = volume_for(claim, folder)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from modelworker_api import kube
 from modelworker_operator import names
@@ -16,11 +16,13 @@ from modelworker_operator.status.findings import (
     finding_of,
     worst,
 )
-from modelworker_operator.status.values import Problem, condition_of
+from modelworker_operator.status.values import Problem, condition_of, quote
 from modelworker_operator.status.workers import STALE, Worker
 
 Reason = kube.Reason
 Truth = Literal["True", "False", "Unknown"]
+
+_LONGEST_PROBLEM: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,13 @@ class Facts:
     deployment: Manifest | None
     workers: tuple[Worker, ...]
     problem: Problem | None
+
+    @property
+    def refusal(self) -> Verdict | None:
+        """The problem as a verdict, short enough for an Event."""
+        if not self.problem:
+            return None
+        return Verdict("False", self.problem.reason, quote(self.problem.message, _LONGEST_PROBLEM))
 
     @property
     def desired(self) -> int:
@@ -126,8 +135,8 @@ def _stored(
 
 
 def _accepted(facts: Facts) -> Verdict:
-    if facts.problem:
-        return Verdict("False", facts.problem.reason, facts.problem.message)
+    if facts.refusal:
+        return facts.refusal
     child = names.child_name(facts.worker)
     return Verdict("True", Reason.VALID, f"Deployment and Service {child} match the spec")
 
@@ -155,8 +164,8 @@ def _scaled_to_zero(facts: Facts) -> Verdict:
 def _progress(facts: Facts) -> Verdict:
     deployment = names.child_name(facts.worker)
     look = f"`kubectl describe deployment -n {facts.worker.namespace} {deployment}`"
-    if facts.problem and not facts.deployment:
-        return Verdict("False", facts.problem.reason, facts.problem.message)
+    if facts.refusal and not facts.deployment:
+        return facts.refusal
     if facts.deadline_exceeded:
         seconds = f"{facts.spec.progress_deadline_seconds} s" if facts.spec else "its deadline"
         return Verdict(
@@ -176,8 +185,8 @@ def _progress(facts: Facts) -> Verdict:
 
 
 def _ready(facts: Facts) -> Verdict:
-    if facts.problem:
-        return Verdict("False", facts.problem.reason, facts.problem.message)
+    if facts.refusal:
+        return facts.refusal
     if facts.desired == 0:
         return _scaled_to_zero(facts)
     count = f"{facts.ready} of {facts.desired}"

@@ -264,6 +264,10 @@ def _ended(pod: Pod, where: _Where) -> Finding | None:
 
 
 def _stage(worker: Worker) -> str:
+    if worker.pod.running and worker.state is kube.WorkerState.DRAINING:
+        return "the worker finishes its requests and ends"
+    if worker.pod.running and worker.beat and worker.beat.heartbeat.state is wire.LoadState.READY:
+        return "the worker says that it is ready, but its readiness probe does not pass"
     if worker.pod.running:
         return "the worker process is starting"
     waiting = worker.pod.waiting

@@ -50,10 +50,13 @@ LONGEST_QUOTE: Final = 300
 _SECRETS: Final = re.compile(r"\bhf_\w{8,}|(?<=Bearer )[\w.~+/=-]+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
 
 
-def quote(text: str) -> str:
-    """Foreign text on one line, without what looks like a credential, at most 300 characters."""
+def quote(text: str, limit: int = LONGEST_QUOTE) -> str:
+    """Foreign text on one line, without what looks like a credential, the middle cut if long."""
     line = _SECRETS.sub("***", " ".join(text.split()))
-    return line if len(line) <= LONGEST_QUOTE else f"{line[: LONGEST_QUOTE - 1]}…"
+    if len(line) <= limit:
+        return line
+    tail = limit // 3
+    return f"{line[: limit - tail - 1]}…{line[-tail:]}"
 
 
 @dataclass(frozen=True, slots=True)

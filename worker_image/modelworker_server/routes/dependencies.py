@@ -1,4 +1,4 @@
-"""What the routes are given: the server's state, and bodies that were parsed and checked."""
+"""What the routes are given: the server's state, and what a request asks for, checked."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
@@ -6,9 +6,10 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Request
 
 from modelworker_api import wire
-from modelworker_server.parsing import parse, read_body, require_json
 from modelworker_server.state import ServerState
+from modelworker_server.workers.base import BaseModelWorker
 
+T = TypeVar("T")
 ShapeT = TypeVar("ShapeT", bound=wire.Wire)
 
 
@@ -25,17 +26,16 @@ def ready_server(request: Request) -> ServerState:
     return server
 
 
-def body_of(shape: type[ShapeT]) -> Callable[[Request], Awaitable[ShapeT]]:
-    """A dependency that gives the request's body in this shape, once the worker is ready."""
+def asked(
+    shape: type[ShapeT], translate: Callable[[ShapeT, BaseModelWorker], T]
+) -> Callable[[Request], Awaitable[T]]:
+    """A dependency that gives what the request asks for, from a worker that is ready."""
 
-    async def parsed(request: Request) -> ShapeT:
+    async def read(request: Request) -> T:
         server = ready_server(request)
-        require_json(request.headers.get("content-type"))
-        length = request.headers.get("content-length")
-        body = await read_body(request.stream(), length, server.max_body_bytes)
-        return parse(shape, body)
+        return await server.reader.read(request, shape, translate, server.worker)
 
-    return parsed
+    return read
 
 
 Server = Annotated[ServerState, Depends(server_state)]

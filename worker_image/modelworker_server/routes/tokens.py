@@ -6,22 +6,24 @@ from fastapi import APIRouter, Depends, Response
 
 from modelworker_api import wire
 from modelworker_server import translate
-from modelworker_server.routes.dependencies import ReadyServer, body_of
+from modelworker_server.routes.dependencies import asked
 from modelworker_server.serving import json_response
 
 router = APIRouter()
 
-TokenizeBody = Annotated[wire.TokenizeRequest, Depends(body_of(wire.TokenizeRequest))]
-DetokenizeBody = Annotated[wire.DetokenizeRequest, Depends(body_of(wire.DetokenizeRequest))]
+Tokens = Annotated[wire.TokenizeResponse, Depends(asked(wire.TokenizeRequest, translate.tokenize))]
+Text = Annotated[
+    wire.DetokenizeResponse, Depends(asked(wire.DetokenizeRequest, translate.detokenize))
+]
 
 
 @router.post("/tokenize")
-async def tokenize(body: TokenizeBody, server: ReadyServer) -> Response:
+async def tokenize(tokens: Tokens) -> Response:
     """Token ids of a text or a conversation."""
-    return json_response(translate.tokenize(body, server.worker))
+    return json_response(tokens)
 
 
 @router.post("/detokenize")
-async def detokenize(body: DetokenizeBody, server: ReadyServer) -> Response:
+async def detokenize(text: Text) -> Response:
     """Text of token ids."""
-    return json_response(translate.detokenize(body, server.worker))
+    return json_response(text)

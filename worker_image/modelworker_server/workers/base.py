@@ -127,7 +127,8 @@ class BaseModelWorker(ABC):
     """One model, loaded once, answering many requests.
 
     `load` is awaited once before anything else; every other method is called from the
-    event loop that ran it. Cancelling a call, or closing the iterator of `stream`, ends
+    event loop that ran it, but those on tokens also from another thread, as long texts
+    take long. Cancelling a call, or closing the iterator of `stream`, ends
     the work on the model at the next step.
     """
 
@@ -205,11 +206,18 @@ class BaseModelWorker(ABC):
         """The same, part by part as it is decoded; parts of the samples interleave."""
 
     async def embed(
-        self, inputs: Sequence[Sequence[int]], *, pooling: str, normalize: bool
+        self,
+        inputs: Sequence[Sequence[int]],  # noqa: ARG002 - a subclass uses them
+        *,
+        pooling: str,  # noqa: ARG002
+        normalize: bool,  # noqa: ARG002
     ) -> list[list[float]]:
         """One vector of hidden size for each input."""
         raise Unsupported("this worker gives no embeddings")
 
-    async def value_inference(self, inputs: Sequence[str]) -> list[list[float]]:
+    async def value_inference(
+        self,
+        inputs: Sequence[str],  # noqa: ARG002 - a subclass uses them
+    ) -> list[list[float]]:
         """Step scores of each input: what a reward worker gives."""
         raise Unsupported("this worker gives no rewards; call a RewardModel")

@@ -73,7 +73,7 @@ def _fetch(
         _log.warning("cannot list the files of %s: %s", config.model, one_line(error))
     else:
         check_files(names, config.gguf_file, f"repository {config.model}")
-        files = snapshot_download(**what, dry_run=True)
+        files = snapshot_download(**what, dry_run=True, tqdm_class=_counter(0, report))
         total = sum(file.file_size or 0 for file in files if file.will_download)
     folder = Path(snapshot_download(**what, tqdm_class=_counter(total, report)))
     return folder, folder.name
@@ -81,20 +81,21 @@ def _fetch(
 
 def _counter(total: int, report: Callable[[int], None]) -> "type[tqdm[Any]]":
     """A progress bar that prints nothing and reports the percent of `total` bytes."""
+    reported = -1
 
     class Counter(tqdm):  # type: ignore[type-arg]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            self._counts = kwargs.get("unit") == "B"
+            self._counts = total > 0 and kwargs.get("unit") == "B"
             self._bytes = 0
-            self._percent = -1
             super().__init__(*args, **{**kwargs, "disable": True})
 
         def update(self, n: float | None = 1) -> bool | None:
-            if self._counts and total:
+            nonlocal reported
+            if self._counts:
                 self._bytes += int(n or 0)
                 percent = min(100, self._bytes * 100 // total)
-                if percent > self._percent:
-                    self._percent = percent
+                if percent > reported:
+                    reported = percent
                     report(percent)
             return None
 
