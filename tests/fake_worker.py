@@ -1,6 +1,7 @@
 """A worker without a model: its tokens are bytes, its answers are known beforehand."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -58,6 +59,7 @@ class FakeWorker(BaseModelWorker):
         self.active = 0
         self.started = 0
         self.cancelled = 0
+        self.encoded_in: set[threading.Thread] = set()
         self.seen: list[SamplingParams] = []
         self.conversations: list[tuple[list[Message], bool, bool]] = []
 
@@ -84,6 +86,7 @@ class FakeWorker(BaseModelWorker):
         return Load(running=self.active)
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        self.encoded_in.add(threading.current_thread())
         return list(text.encode())
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:

@@ -1,9 +1,10 @@
 """What the tests of the worker's HTTP face share: a state, an in-process client, a real server."""
 
 import asyncio
+import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,6 +61,32 @@ def client_for(state: ServerState) -> httpx.AsyncClient:
     """A client that calls the application in this process."""
     transport = httpx.ASGITransport(create_app(state), raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://worker")
+
+
+Call = Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
+
+
+def call(request: Call, worker: FakeWorker | None = None, **state: Any) -> httpx.Response:
+    async def run() -> httpx.Response:
+        async with client_for(state_for(worker or FakeWorker(), **state)) as client:
+            return await request(client)
+
+    return asyncio.run(run())
+
+
+def post(path: str, body: dict[str, Any], worker: FakeWorker | None = None) -> Any:
+    response = call(lambda client: client.post(path, json=body), worker)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def stream(path: str, body: dict[str, Any], worker: FakeWorker | None = None) -> list[Any]:
+    response = call(lambda client: client.post(path, json={**body, "stream": True}), worker)
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    *events, done = events_of(response.text)
+    assert done == "[DONE]"
+    return [json.loads(event) for event in events]
 
 
 def events_of(text: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import openai
 import pytest
@@ -10,7 +11,7 @@ from modelworker_api import wire
 from tests.fake_worker import FakeWorker, text_of
 from tests.server_support import Running, running_server
 
-MESSAGES = [{"role": "user", "content": "hi"}]
+MESSAGES: Any = [{"role": "user", "content": "hi"}]
 CHAT_TEXT = text_of("user:hi", 0, 6)
 
 
@@ -62,7 +63,7 @@ def test_completion_stream(client: openai.OpenAI) -> None:
 def test_chat(client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(
         model="policy",
-        messages=MESSAGES,  # type: ignore[arg-type]
+        messages=MESSAGES,
         max_completion_tokens=6,
         logprobs=True,
         top_logprobs=2,
@@ -86,7 +87,7 @@ def test_chat_stream() -> None:
         client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
         with client.chat.completions.stream(
             model="policy",
-            messages=MESSAGES,  # type: ignore[arg-type]
+            messages=MESSAGES,
             max_tokens=6,
             stream_options={"include_usage": True},
         ) as stream:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import httpx
 import openai
@@ -143,6 +144,8 @@ SMOLLM2 = {
     "MODELWORKER_MAX_MODEL_LEN": "1024",
     "MODELWORKER_MAX_RUNNING": "4",
     "MODELWORKER_MAX_QUEUED": "16",
+    # Threads that wait for one another crawl on a machine that is busy with other tests.
+    "OMP_NUM_THREADS": "1",
 }
 
 
@@ -169,10 +172,10 @@ def client(served: str) -> Iterator[openai.OpenAI]:
 
 
 def test_a_greedy_chat_is_the_same_whole_and_streamed(client: openai.OpenAI) -> None:
-    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    messages: Any = [{"role": "user", "content": "What is the capital of France?"}]
     raw = client.chat.completions.with_raw_response.create(
         model="lab/smollm2",
-        messages=messages,  # type: ignore[arg-type]
+        messages=messages,
         temperature=0,
         max_tokens=32,
     )
@@ -180,9 +183,9 @@ def test_a_greedy_chat_is_the_same_whole_and_streamed(client: openai.OpenAI) -> 
     whole = raw.parse()
     assert "Paris" in (whole.choices[0].message.content or "")
     assert whole.choices[0].finish_reason == "stop"
-    chunks = client.chat.completions.create(
+    chunks: Any = client.chat.completions.create(
         model="smollm2",
-        messages=messages,  # type: ignore[arg-type]
+        messages=messages,
         temperature=0,
         max_tokens=32,
         stream=True,
@@ -275,7 +278,7 @@ def test_sigterm_under_load_answers_all_that_was_accepted(tmp_path: Path) -> Non
                     "/v1/completions",
                     json={
                         "prompt": f"Tell me {i} things",
-                        "max_tokens": 24,
+                        "max_tokens": 12,
                         "ignore_eos": True,
                         "stream": i % 2 == 1,
                         "stream_options": {"include_usage": True} if i % 2 else None,
@@ -316,9 +319,9 @@ def test_sigterm_under_load_answers_all_that_was_accepted(tmp_path: Path) -> Non
         elif answer.headers["content-type"].startswith("text/event-stream"):
             *_, counts, done, _ = answer.text.split("\n\n")
             assert done == "data: [DONE]"
-            assert json.loads(counts.removeprefix("data: "))["usage"]["completion_tokens"] == 24
+            assert json.loads(counts.removeprefix("data: "))["usage"]["completion_tokens"] == 12
         else:
-            assert answer.json()["usage"]["completion_tokens"] == 24
+            assert answer.json()["usage"]["completion_tokens"] == 12
     assert sum(answer.status_code == 200 for answer in answers) >= 8
     assert listener.states[-2:] == [wire.LoadState.READY, wire.LoadState.DRAINING]
     ready = next(beat for beat in listener.beats if beat.state is wire.LoadState.READY)

@@ -1,44 +1,13 @@
 """The shapes of the worker's answers, in process."""
 
-import asyncio
 import base64
-import json
 import struct
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-import httpx
 import pytest
 
-from modelworker_api import wire
 from tests.fake_worker import FakeWorker, text_of, token_at
-from tests.server_support import client_for, events_of, state_for
-from tests.support import eventually
-
-Call = Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
-
-
-def call(request: Call, worker: FakeWorker | None = None, **state: Any) -> httpx.Response:
-    async def run() -> httpx.Response:
-        async with client_for(state_for(worker or FakeWorker(), **state)) as client:
-            return await request(client)
-
-    return asyncio.run(run())
-
-
-def post(path: str, body: dict[str, Any], worker: FakeWorker | None = None) -> Any:
-    response = call(lambda client: client.post(path, json=body), worker)
-    assert response.status_code == 200, response.text
-    return response.json()
-
-
-def stream(path: str, body: dict[str, Any], worker: FakeWorker | None = None) -> list[Any]:
-    response = call(lambda client: client.post(path, json={**body, "stream": True}), worker)
-    assert response.status_code == 200, response.text
-    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
-    *events, done = events_of(response.text)
-    assert done == "[DONE]"
-    return [json.loads(event) for event in events]
+from tests.server_support import call, post, stream
 
 
 def test_a_completion_has_openais_shape() -> None:
@@ -306,105 +275,3 @@ def test_models_lists_every_name_the_own_one_first() -> None:
     answer = call(lambda client: client.get("/v1/models")).json()
     assert [card["id"] for card in answer["data"]] == ["policy", "lab/policy", "org/policy-1b"]
     assert answer["data"][0]["max_model_len"] == 512
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        pytest.param({"prompt": "a", "max_tokens": 1}, id="whole"),
-        pytest.param({"prompt": "a", "max_tokens": 1, "stream": True}, id="stream"),
-        pytest.param({"prompt": ""}, id="refused"),
-    ],
-)
-def test_every_answer_says_who_gave_it(body: dict[str, Any]) -> None:
-    headers = call(lambda client: client.post("/v1/completions", json=body)).headers
-    assert [headers[name] for name in wire.FINGERPRINT_HEADERS] == ["policy-0", "rev-1", "float32"]
-
-
-@pytest.mark.parametrize("path", ["/v1/models", "/readyz"])
-def test_nothing_is_answered_before_the_model_is_there(path: str) -> None:
-    response = call(lambda client: client.get(path), ready=False)
-    assert response.status_code == 503
-    assert "/readyz" in response.json()["error"]["message"]
-    assert call(lambda client: client.get("/healthz"), ready=False).status_code == 200
-
-
-def test_a_dead_engine_is_unhealthy() -> None:
-    worker = FakeWorker()
-    worker.living = False
-    for path in ("/healthz", "/readyz"):
-        response = call(lambda client, path=path: client.get(path), worker)  # type: ignore[misc]
-        assert response.status_code == 503, path
-
-
-def test_an_error_in_the_middle_of_a_stream_is_its_last_event() -> None:
-    worker = FakeWorker()
-    worker.fail_at = 2
-    first, second, error = stream("/v1/completions", {"prompt": "a", "max_tokens": 5}, worker)
-    assert [len(event["choices"]) for event in (first, second)] == [1, 1]
-    assert error["error"]["message"] == "the engine stumbled"
-    assert worker.active == 0
-
-
-@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
-def test_a_bug_is_a_typed_500_without_its_text(streams: bool) -> None:
-    worker = FakeWorker()
-    worker.fail_at = 0
-    worker.failure = RuntimeError("a secret prompt")
-    body = {"prompt": ["a", "b"], "stream": streams}
-    response = call(lambda client: client.post("/v1/completions", json=body), worker)
-    assert response.status_code == 500
-    assert "RuntimeError" in response.json()["error"]["message"]
-    assert "secret" not in response.text
-    assert worker.active == 0
-
-
-def test_a_full_queue_is_429_with_retry_after() -> None:
-    async def run() -> tuple[list[int], httpx.Response]:
-        worker = FakeWorker()
-        gate = asyncio.Event()
-        worker.step = gate.wait
-        state = state_for(worker, max_running=1, max_queued=1)
-        async with client_for(state) as client:
-            body = {"prompt": "a", "max_tokens": 1}
-            taken = [asyncio.create_task(client.post("/v1/completions", json=body)) for _ in "ab"]
-            await asyncio.to_thread(eventually, lambda: worker.active == 2, interval=0.001)
-            refused = await client.post("/v1/completions", json=body)
-            gate.set()
-            return [(await task).status_code for task in taken], refused
-
-    taken, refused = asyncio.run(run())
-    assert taken == [200, 200]
-    assert refused.status_code == 429
-    assert int(refused.headers["retry-after"]) >= 1
-    assert refused.json()["error"]["type"] == "overloaded"
-
-
-def test_metrics_count_answers_tokens_and_time() -> None:
-    async def run() -> str:
-        worker = FakeWorker()
-        async with client_for(state_for(worker)) as client:
-            body = {"prompt": "abc", "max_tokens": 4}
-            await client.post("/v1/completions", json=body)
-            await client.post("/v1/completions", json={**body, "stream": True})
-            await client.post("/v1/completions", json={**body, "n": 0})
-            await client.get("/not/a/route")
-            return (await client.get("/metrics")).text
-
-    text = asyncio.run(run())
-    for line in (
-        'modelworker_requests_total{code="200",route="/v1/completions"} 2.0',
-        'modelworker_requests_total{code="400",route="/v1/completions"} 1.0',
-        'modelworker_requests_total{code="404",route="other"} 1.0',
-        'modelworker_request_duration_seconds_count{route="/v1/completions"} 3.0',
-        'modelworker_time_to_first_token_seconds_count{route="/v1/completions"} 1.0',
-        "modelworker_prompt_tokens_total 6.0",
-        "modelworker_completion_tokens_total 8.0",
-        "modelworker_requests_running 0.0",
-        "modelworker_requests_waiting 0.0",
-        (
-            'modelworker_model_info{dtype="float32",max_model_len="512",model="policy",'
-            'revision="rev-1"} 1.0'
-        ),
-    ):
-        assert line in text.splitlines(), line
