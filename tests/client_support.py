@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from modelworker import LM
 from modelworker_api import wire
 
 
@@ -74,6 +75,17 @@ def completion(request: Request, text: str = "ok") -> Reply:
         "usage": usage,
     }
     return Reply(wire.CompletionResponse.model_validate(body).model_dump())
+
+
+async def good(request: Request) -> Reply:
+    """A worker that answers."""
+    return completion(request)
+
+
+async def hang(request: Request) -> Reply:
+    """A worker that never answers."""
+    await asyncio.sleep(600)
+    return completion(request)
 
 
 def chunk(text: str, token: int, finish_reason: str | None = None) -> bytes:
@@ -218,6 +230,11 @@ async def until(probe: Callable[[], bool], timeout: float = 10.0) -> None:
     async with asyncio.timeout(timeout):
         while not probe():  # noqa: ASYNC110 - the state polled has no event
             await asyncio.sleep(0.002)
+
+
+def lm(running: list[StubWorker], **options: Any) -> LM:
+    """A client of these workers."""
+    return LM("policy", endpoints=[one.url for one in running], **options)
 
 
 @contextmanager

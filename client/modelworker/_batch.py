@@ -20,10 +20,14 @@ class Gate:
         self._inside = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
+    def _take(self) -> bool:
+        free = self._inside < self._limit() and not self._waiting
+        self._inside += free
+        return free
+
     async def enter(self) -> None:
         """Wait for a place, and take it."""
-        if self._inside < self._limit() and not self._waiting:
-            self._inside += 1
+        if self._take():
             return
         place = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
@@ -50,14 +54,15 @@ class Gate:
         Raises:
             CallTimeout: if none was free until this time of the event loop's clock.
         """
-        try:
-            async with asyncio.timeout_at(until):
-                await self.enter()
-        except TimeoutError as error:
-            raise CallTimeout(
-                f"{self._inside} calls were under way and no place came free in time; "
-                "raise max_in_flight or timeout, or scale the ModelWorker up"
-            ) from error
+        if not self._take():
+            try:
+                async with asyncio.timeout_at(until):
+                    await self.enter()
+            except TimeoutError as error:
+                raise CallTimeout(
+                    f"{self._inside} calls were under way and no place came free in time; "
+                    "raise max_in_flight or timeout, or scale the ModelWorker up"
+                ) from error
         try:
             yield
         finally:

@@ -161,7 +161,7 @@ def from_answer(
     elif status in _GATEWAY:
         error = Unavailable(f"worker {worker} is not serving: {said}")
     elif kind == "context_length_exceeded" or _CONTEXT_WORDS in said:
-        error = ContextTooLong(f"{said}; shorten the prompt or lower max_tokens")
+        error = ContextTooLong(said)
     elif status == HTTPStatus.NOT_FOUND and kind in {"model_not_found", "NotFoundError"}:
         error = ModelNotServed(f"worker {worker} does not serve this model: {said}")
     elif status in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}:

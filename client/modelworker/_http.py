@@ -11,7 +11,7 @@ import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httpx
 
@@ -120,7 +120,7 @@ class Pool:
             ModelWorkerError: what an error answer stands for.
         """
         async with self._exchange(base_url, path, body) as response:
-            content = await response.aread()
+            content = await _whole(response)
         return _answer(base_url, response, content)
 
     @asynccontextmanager
@@ -137,7 +137,7 @@ class Pool:
         """
         async with self._exchange(base_url, path, body) as response:
             if not _errors.is_success(response.status_code):
-                _answer(base_url, response, await response.aread())
+                _answer(base_url, response, await _whole(response))
             async with aclosing(_events(base_url, response)) as events:
                 yield events
 
@@ -218,6 +218,15 @@ def _lost(error: _errors.ModelWorkerError, base_url: str) -> _errors.ModelWorker
     return error
 
 
+def _parts(response: httpx.Response) -> httpx.AsyncByteStream:
+    """The body as it comes; nothing to decode, as no encoding was asked for."""
+    return cast("httpx.AsyncByteStream", response.stream)
+
+
+async def _whole(response: httpx.Response) -> bytes:
+    return b"".join([part async for part in _parts(response)])
+
+
 def _decoded(content: bytes) -> object:
     try:
         return json.loads(content)
@@ -270,7 +279,7 @@ async def _lines(base_url: str, response: httpx.Response) -> AsyncIterator[bytes
     r"""Lines ended by `\n`; httpx's own also end at U+2028 and others, inside JSON strings."""
     rest = b""
     with _translated(base_url):
-        async for part in response.aiter_bytes():
+        async for part in _parts(response):
             *lines, rest = (rest + part).split(b"\n")
             for line in lines:
                 yield line

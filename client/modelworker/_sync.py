@@ -59,11 +59,22 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         raise RuntimeError(
             "the sync LM was called inside its own event loop; use LM(...).aio there"
         )
-    future = asyncio.run_coroutine_threadsafe(coroutine, runner.loop)
+    # As `run_coroutine_threadsafe`, for two thirds of its price.
+    started: list[asyncio.Task[T]] = []
+    done: queue.SimpleQueue[asyncio.Task[T]] = queue.SimpleQueue()
+
+    def start() -> None:
+        started.append(runner.loop.create_task(coroutine))
+        started[0].add_done_callback(done.put)
+
+    def cancel() -> None:
+        started[0].cancel()
+
+    runner.loop.call_soon_threadsafe(start)
     try:
-        return future.result()
+        return done.get().result()
     except BaseException:
-        future.cancel()
+        runner.loop.call_soon_threadsafe(cancel)
         raise
 
 

@@ -1,6 +1,8 @@
 """LM finds workers through a real API server."""
 
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -26,7 +28,7 @@ from modelworker import (
     _kube,
 )
 from modelworker_devcluster import DevCluster
-from tests.client_support import Reply, Request, StubWorker, completion, workers
+from tests.client_support import StubWorker, good, workers
 from tests.support import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -104,10 +106,6 @@ def condition(kind: str, reason: str, message: str, **more: Any) -> dict[str, An
     return {"conditions": [{**stated, "lastTransitionTime": "2026-01-01T00:00:00Z", **more}]}
 
 
-async def good(request: Request) -> Reply:
-    return completion(request)
-
-
 def requests(api: Api) -> int:
     """Requests about ModelWorkers of this namespace in the audit log, other than kubectl's."""
     events = [json.loads(line) for line in api.cluster.audit_log.read_text().splitlines()]
@@ -162,6 +160,24 @@ def test_calls_go_on_while_the_api_server_is_down(api: Api) -> None:
                 timeout=30,
                 what="the change after the outage",
             )
+
+
+def test_after_a_fork_the_child_watches_for_itself(api: Api) -> None:
+    with workers(good) as (running,):
+        api.create("policy", running.address)
+        with api.lm("policy") as lm:
+            lm.generate("before")
+            pid = os.fork()
+            if pid == 0:
+                status = 1
+                try:
+                    signal.alarm(30)
+                    status = 0 if lm.generate("child").text == "ok child" else 2
+                finally:
+                    os._exit(status)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+            api.set_status("policy")
+            eventually(lm.workers, until=lambda known: not known, what="the parent's watch")
 
 
 def test_waits_until_a_worker_is_ready(api: Api) -> None:

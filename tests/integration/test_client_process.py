@@ -11,20 +11,12 @@ import sys
 import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from modelworker import LM
-from tests.client_support import Reply, Request, StubWorker, chunk, completion, parts, workers
-from tests.integration.test_client_calls import hang
+from tests.client_support import Reply, Request, StubWorker, chunk, good, hang, parts, workers
 from tests.support import eventually
-
-ROOT = Path(__file__).parents[2]
-
-
-async def good(request: Request) -> Reply:
-    return completion(request)
 
 
 def ask(client: LM, prompt: str) -> str:
