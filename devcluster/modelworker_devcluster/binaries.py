@@ -52,7 +52,7 @@ def locate(say: Progress) -> Path:
         say,
         folder=settings.binaries_folder(),
         cache=settings.cache_folder() / pinned.label / platform,
-        sources=(Download(pinned, platform), GoBuild(pinned, settings.environment())),
+        sources=(Download(pinned, platform), GoBuild(pinned, settings.environment({}))),
     )
 
 

@@ -168,8 +168,10 @@ class DevCluster:
         done = subprocess.run(
             [str(running.binaries / "kubectl"), *args],
             env=settings.environment(
-                KUBECONFIG=str(running.layout.kubeconfig),
-                KUBECACHEDIR=str(running.layout.kubectl_cache),
+                {
+                    "KUBECONFIG": str(running.layout.kubeconfig),
+                    "KUBECACHEDIR": str(running.layout.kubectl_cache),
+                }
             ),
             input=stdin or "",
             capture_output=True,

@@ -15,7 +15,7 @@ def write_files(layout: Layout, *, now: datetime.datetime) -> pki.Authority:
         The authority that signed them.
     """
     layout.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for folder in (layout.pki(""), layout.log("").parent, layout.kubelet):
+    for folder in (layout.pki(""), layout.log("").parent, layout.kubelet, layout.temporary):
         folder.mkdir(exist_ok=True, mode=0o700)
     authority = pki.Authority(now=now)
     layout.pki("ca.crt").write_bytes(authority.certificate)

@@ -182,7 +182,7 @@ class Instance:
                     *(sys.executable, "-m", "modelworker_devcluster.daemon"),
                     *(self.name, json.dumps(asdict(choices))),
                 ],
-                env=settings.package_environment(),
+                env=settings.package_environment({}),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,

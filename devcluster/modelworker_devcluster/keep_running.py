@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from types import FrameType
 
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 10.0
@@ -17,25 +16,27 @@ _HEALTHY_S = 60.0
 
 def main(command: list[str]) -> None:
     """Keep `command` running until SIGTERM."""
-    child: subprocess.Popen[bytes] | None = None
-
-    def end(number: int, _: FrameType | None) -> None:
-        if child is not None and child.poll() is None:
-            child.terminate()
-            child.wait()
-        sys.exit(128 + number)
-
-    signal.signal(signal.SIGTERM, end)
+    # An exception: a handler that waits itself would wait for the wait it interrupts.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     pause = _FIRST_PAUSE_S
     while True:
         started = time.monotonic()
-        child = subprocess.Popen(command)
-        code = child.wait()
+        code = _run(command)
         if time.monotonic() - started > _HEALTHY_S:
             pause = _FIRST_PAUSE_S
         print(f"ended with {code}; starting it again in {pause} s", file=sys.stderr, flush=True)
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+
+def _run(command: list[str]) -> int:
+    child = subprocess.Popen(command)
+    try:
+        return child.wait()
+    finally:
+        if child.returncode is None:
+            child.terminate()
+            child.wait()
 
 
 if __name__ == "__main__":

@@ -48,6 +48,11 @@ class Layout:
         """The discovery cache of kubectl, kept out of the user's home."""
         return self.directory / "kubectl-cache"
 
+    @property
+    def temporary(self) -> Path:
+        """For temporary files, which may be keys that a killed process left."""
+        return self.directory / "tmp"
+
     def log(self, component: str) -> Path:
         """The output of a component."""
         return self.directory / "logs" / f"{component}.log"

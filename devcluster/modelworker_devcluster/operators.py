@@ -34,7 +34,7 @@ def install(
     """
     say("applying the CRDs")
     kubectl("apply", "--server-side", "-f", str(_CRDS))
-    kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(_CRDS))
+    _await_served(kubectl)
     say("starting the operator")
     heartbeat_port, health_port = free_ports(2)
     prefix = "MODELWORKER_OPERATOR_"
@@ -42,7 +42,7 @@ def install(
         OPERATOR,
         [sys.executable, str(_KEEP_RUNNING), sys.executable, "-m", "modelworker_operator"],
         log=layout.log(OPERATOR),
-        env=settings.package_environment()
+        env=settings.package_environment({"TMPDIR": str(layout.temporary)})
         | {
             f"{prefix}KUBECONFIG": str(layout.kubeconfig),
             # Always the same holder of the Lease: one that was killed leads again at once.
@@ -59,6 +59,16 @@ def install(
     )
     _await_ready(f"http://{LOOPBACK}:{health_port}/readyz", layout, processes)
     return pid
+
+
+def _await_served(kubectl: Callable[..., str]) -> None:
+    """Until the API server serves the kinds that were just applied."""
+    deadline = time.monotonic() + _READY_TIMEOUT_S
+    # `kubectl wait` fails on a CRD that has no conditions yet.
+    while not kubectl("api-resources", "--api-group=modelworker.dev", "-o=name", check=False):
+        if time.monotonic() > deadline:
+            raise StartFailed(f"the API server does not serve the kinds of {_CRDS}")
+        time.sleep(_POLL_S)
 
 
 def _await_ready(url: str, layout: Layout, processes: Processes) -> None:

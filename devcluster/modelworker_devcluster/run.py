@@ -10,12 +10,16 @@ from types import FrameType
 
 from modelworker_devcluster import settings
 from modelworker_devcluster.choices import Choices
+from modelworker_devcluster.supervisor import adopt_orphans, kill_descendants, reap_all
 
 _GRACE_S = 10.0
 
 
 def run(command: Sequence[str], choices: Choices, say: Callable[[str], None]) -> int:
     """Start a cluster, run a command with its KUBECONFIG, and take the cluster down.
+
+    What the command leaves in the background is ended too. For a process that does
+    nothing else.
 
     Args:
         command: the command and its arguments.
@@ -28,6 +32,7 @@ def run(command: Sequence[str], choices: Choices, say: Callable[[str], None]) ->
     Raises:
         DevClusterError: the cluster cannot start.
     """
+    adopt_orphans()
     cluster = choices.cluster()
     with _handled((signal.SIGTERM, signal.SIGHUP), lambda number: sys.exit(128 + number)):
         cluster.start(say)
@@ -35,11 +40,12 @@ def run(command: Sequence[str], choices: Choices, say: Callable[[str], None]) ->
             if choices.operator:
                 cluster.install_operator(say)
             environment = settings.environment(
-                path=cluster.binaries, KUBECONFIG=str(cluster.kubeconfig)
+                {"KUBECONFIG": str(cluster.kubeconfig)}, path=cluster.binaries
             )
             return run_command(command, environment, cluster.guard)
         finally:
             cluster.stop()
+            kill_descendants(reap_all)  # what the command left in the background
 
 
 def run_command(

@@ -63,6 +63,7 @@ class RunningCluster:
         self.binaries = binaries
         self.processes = processes
         self.pids: dict[str, int] = {}
+        self._environment = {"TMPDIR": str(layout.temporary)}
         self._authority = authority
         self._context = context
         self._choose_ports()
@@ -108,7 +109,7 @@ class RunningCluster:
             KUBELET,
             components.kubelet(self.layout, capacity),
             log=self.layout.log(KUBELET),
-            env=settings.package_environment(),
+            env=settings.package_environment(self._environment),
         )
         self._await(self.api.node_is_ready, "ready node", KUBELET)
 
@@ -155,7 +156,7 @@ class RunningCluster:
             name,
             argv(self.binaries, self.layout, self.ports),
             log=self.layout.log(name),
-            env=settings.environment(),
+            env=settings.environment(self._environment),
         )
 
     def _await_answer(self, url: str, name: str) -> None:

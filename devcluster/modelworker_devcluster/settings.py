@@ -1,6 +1,7 @@
 """The only reader of the environment."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 BINARIES_VARIABLE = "MODELWORKER_KUBE_BINARIES"
@@ -25,12 +26,12 @@ def state_folder() -> Path:
     return _xdg("XDG_STATE_HOME", ".local/state") / "modelworker" / "devcluster"
 
 
-def environment(*, path: Path | None = None, **added: str) -> dict[str, str]:
+def environment(added: Mapping[str, str], *, path: Path | None = None) -> dict[str, str]:
     """The environment for a child process.
 
     Args:
-        path: folder to put first on PATH.
         added: variables to set.
+        path: folder to put first on PATH.
     """
     result = {**os.environ, **added}
     if path is not None:
@@ -38,10 +39,14 @@ def environment(*, path: Path | None = None, **added: str) -> dict[str, str]:
     return result
 
 
-def package_environment() -> dict[str, str]:
-    """The environment for a child process that imports this package."""
+def package_environment(added: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a child process that imports this package.
+
+    Args:
+        added: variables to set.
+    """
     paths = (str(PACKAGE.parent), os.environ.get("PYTHONPATH"))
-    return environment(PYTHONPATH=os.pathsep.join(filter(None, paths)))
+    return environment({**added, "PYTHONPATH": os.pathsep.join(filter(None, paths))})
 
 
 def _xdg(variable: str, default: str) -> Path:

@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class Supervisor:
         self._pid = os.getpid()
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._guarded: list[psutil.Process] = []
-        _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        adopt_orphans()
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Carry out one request; a failure is an answer too, under `error`."""
@@ -77,11 +78,7 @@ class Supervisor:
         for process in self._guarded:
             for victim in _family(process):
                 _kill(victim)
-        while victims := psutil.Process().children(recursive=True):
-            for victim in victims:
-                _kill(victim)
-            self.reap()
-            time.sleep(0.01)
+        kill_descendants(self.reap)
 
     def _start(self, request: dict[str, Any]) -> int:
         name = request["name"]
@@ -110,6 +107,31 @@ class Supervisor:
         child = self._children.get(name)
         if child is not None and child.poll() is None:
             os.killpg(child.pid, number)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends."""
+    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def kill_descendants(reap: Callable[[], None]) -> None:
+    """Kill every descendant, also those that are started meanwhile.
+
+    Args:
+        reap: collects the children that ended.
+    """
+    while victims := psutil.Process().children(recursive=True):
+        for victim in victims:
+            _kill(victim)
+        reap()
+        time.sleep(0.01)
+
+
+def reap_all() -> None:
+    """Collect every child that ended; for a process that waits for none of them."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
 
 
 def _family(process: psutil.Process) -> list[psutil.Process]:
