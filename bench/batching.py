@@ -1,17 +1,25 @@
 """Tokens per second of 8 concurrent callers of one worker, against `generate` one by one.
 
-The baseline calls transformers' `generate` for one prompt after the other in the same process
-with the same weights. Rounds alternate, because a machine that does other work slows both.
-Every output must equal the baseline's token for token, or the run fails.
+The baseline calls transformers' `generate` for one prompt after the other in the same run with
+the same weights. The worker is called as an object in this process, and over HTTP in one of
+its own. Rounds alternate, because a machine that does other work slows all of them. Every
+output must equal the baseline's token for token, or the run fails.
 """
 
 import asyncio
 import importlib.util
+import re
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -29,6 +37,10 @@ PROMPTS = (
     "Water boils at a temperature of",
     "The largest planet of the solar system is",
 )
+NO_TOKEN = -1
+"""An end that never comes: every answer is as long as it may be."""
+SEQUENTIAL, ONE_GENERATE = "8 generate calls, one by one", "1 generate call"
+CONCURRENT, HTTP, ONE_CALLER = "8 callers at once", "8 HTTP clients at once", "1 caller"
 
 
 def model_folder() -> tuple[Path, str]:
@@ -49,6 +61,7 @@ def generate(model: Any, prompt_ids: list[int], tokens: int) -> list[int]:
             attention_mask=torch.ones_like(ids),
             max_new_tokens=tokens,
             do_sample=False,
+            eos_token_id=NO_TOKEN,
         )
     new: list[int] = output[0, len(prompt_ids) :].tolist()
     return new
@@ -56,9 +69,62 @@ def generate(model: Any, prompt_ids: list[int], tokens: int) -> list[int]:
 
 async def ask(worker: BaseModelWorker, prompt_ids: list[int], tokens: int) -> list[int]:
     """The new tokens of one greedy request."""
-    params = SamplingParams(max_tokens=tokens, temperature=0.0)
+    params = SamplingParams(max_tokens=tokens, temperature=0.0, ignore_eos=True)
     (sample,) = await worker.generate(prompt_ids, params)
     return list(sample.token_ids)
+
+
+async def ask_http(client: httpx.AsyncClient, prompt_ids: list[int], tokens: int) -> list[int]:
+    """The same over HTTP."""
+    body = {
+        "prompt": prompt_ids,
+        "max_tokens": tokens,
+        "temperature": 0,
+        "ignore_eos": True,
+        "return_token_ids": True,
+    }
+    response = await client.post("/v1/completions", json=body)
+    response.raise_for_status()
+    ids: list[int] = response.json()["choices"][0]["token_ids"]
+    return ids
+
+
+@contextmanager
+def served(folder: Path, file: str) -> Iterator[str]:
+    """A worker process that is ready: its address."""
+    flags = ["--model", str(folder), "--gguf-file", file, "--dtype", "float32", "--port", "0"]
+    command = [sys.executable, "-m", "modelworker_server", *flags]
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            address = None
+            while address is None or not httpx.get(f"{address[1]}/readyz").is_success:
+                time.sleep(0.5)
+                log.seek(0)
+                output = log.read()
+                if process.poll() is not None:
+                    raise SystemExit(f"the worker ended: {output}")
+                address = re.search(r"listening on (http://\S+\d)", output)
+            yield address[1]
+        finally:
+            process.terminate()
+            process.wait()
+
+
+class Rates:
+    """Tokens per second, and per second of this process's CPUs, of each thing measured."""
+
+    def __init__(self) -> None:
+        self.wall: dict[str, list[float]] = {}
+        self.cpu: dict[str, list[float]] = {}
+
+    @contextmanager
+    def measure(self, name: str, count: int) -> Iterator[None]:
+        """Measure the block, which makes `count` tokens."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        self.wall.setdefault(name, []).append(count / (time.perf_counter() - wall))
+        self.cpu.setdefault(name, []).append(count / (time.process_time() - cpu))
 
 
 async def main() -> None:
@@ -81,42 +147,42 @@ async def main() -> None:
     prompts = [worker.encode(prompt) for prompt in PROMPTS]
     generate(model, prompts[0], 4)
 
-    sequential, concurrent, single, single_baseline = [], [], [], []
-    for _ in range(rounds):
-        begin = time.perf_counter()
-        expected = [generate(model, prompt, tokens) for prompt in prompts]
-        count = sum(map(len, expected))
-        sequential.append(count / (time.perf_counter() - begin))
-
-        begin = time.perf_counter()
-        found = await asyncio.gather(*(ask(worker, prompt, tokens) for prompt in prompts))
-        concurrent.append(count / (time.perf_counter() - begin))
-        if list(found) != expected:
-            raise SystemExit(f"outputs differ: {found} instead of {expected}")
-
-        begin = time.perf_counter()
-        one = generate(model, prompts[0], tokens)
-        single_baseline.append(len(one) / (time.perf_counter() - begin))
-        begin = time.perf_counter()
-        await ask(worker, prompts[0], tokens)
-        single.append(len(one) / (time.perf_counter() - begin))
+    count = len(prompts) * tokens
+    rates = Rates()
+    with served(folder, file) as url:
+        client = httpx.AsyncClient(base_url=url, timeout=None)
+        for _ in range(rounds):
+            with rates.measure(SEQUENTIAL, count):
+                expected = [generate(model, prompt, tokens) for prompt in prompts]
+            with rates.measure(CONCURRENT, count):
+                found = await asyncio.gather(*(ask(worker, prompt, tokens) for prompt in prompts))
+            with rates.measure(HTTP, count):
+                over = await asyncio.gather(
+                    *(ask_http(client, prompt, tokens) for prompt in prompts)
+                )
+            if not list(found) == list(over) == expected:
+                raise SystemExit(f"outputs differ: {expected}, {found} and {over}")
+            with rates.measure(ONE_GENERATE, tokens):
+                generate(model, prompts[0], tokens)
+            with rates.measure(ONE_CALLER, tokens):
+                await ask(worker, prompts[0], tokens)
+        await client.aclose()
     await worker.close()
 
-    value, baseline = statistics.median(concurrent), statistics.median(sequential)
+    medians = {name: statistics.median(values) for name, values in rates.wall.items()}
+    cpu = {name: statistics.median(values) for name, values in rates.cpu.items()}
+    value, baseline = medians[CONCURRENT], medians[SEQUENTIAL]
     report(
-        [
-            ("8 sequential generate calls", baseline),
-            ("8 concurrent callers", value),
-            ("1 generate call", statistics.median(single_baseline)),
-            ("1 caller", statistics.median(single)),
-        ],
+        list(medians.items()),
         bench="batching",
         value=value,
         unit="tokens/s",
         baseline=baseline,
         ratio=value / baseline,
         goal=4,
-        single_ratio=statistics.median(single) / statistics.median(single_baseline),
+        cpu_ratio=cpu[CONCURRENT] / cpu[SEQUENTIAL],
+        http_ratio=medians[HTTP] / baseline,
+        single_ratio=medians[ONE_CALLER] / medians[ONE_GENERATE],
         outputs_equal=True,
         new_tokens=tokens,
         rounds=rounds,

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The operator: turns ModelWorkers into Deployments and Services, and keeps their status true."""

@@ -30,6 +30,7 @@ from modelworker_operator.errors import (
     CrdMissing,
     LeaseLost,
     NoCredentials,
+    OperatorError,
 )
 from modelworker_operator.handlers import handlers, settings
 from modelworker_operator.health import health_app
@@ -41,6 +42,12 @@ EXIT_FAILED: Final = 1
 EXIT_SETTINGS: Final = 2
 EXIT_NO_CRD: Final = 3
 EXIT_LEASE_LOST: Final = 4
+_EXIT_CODES: Final = {
+    NoCredentials: EXIT_SETTINGS,
+    CannotListen: EXIT_SETTINGS,
+    CrdMissing: EXIT_NO_CRD,
+    LeaseLost: EXIT_LEASE_LOST,
+}
 
 _log = logging.getLogger("modelworker_operator")
 
@@ -211,15 +218,9 @@ async def main(config: Config) -> int:
     agent = f"modelworker-operator/{version('modelworker')} ({identity})"
     try:
         await Operator(config, await connect(config, agent), identity).run()
-    except LeaseLost as error:
+    except OperatorError as error:
         _log.error("%s", error)
-        return EXIT_LEASE_LOST
-    except CrdMissing as error:
-        _log.error("%s", error)
-        return EXIT_NO_CRD
-    except (NoCredentials, CannotListen) as error:
-        _log.error("%s", error)
-        return EXIT_SETTINGS
+        return _EXIT_CODES.get(type(error), EXIT_FAILED)
     except Exception:
         _log.exception("the operator failed")
         return EXIT_FAILED

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from types import SimpleNamespace
 from typing import Any, Final, Protocol
 
 import aiohttp
@@ -34,7 +33,7 @@ from modelworker_operator.resources import (
 CONNECT_SECONDS: Final = 5.0
 REQUEST_SECONDS: Final = 30.0
 
-_PAGE: Final = 500
+_PAGE: Final = 100
 _APPLY: Final = "application/apply-patch+yaml"
 _METADATA: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _TOKEN_REVIEWS: Final = Resource("TokenReview", "authentication.k8s.io", "v1", "tokenreviews")
@@ -199,18 +198,10 @@ class Cluster:
         """A new HTTP session for the watches, with the present credentials."""
         trace = aiohttp.TraceConfig()
 
-        async def answered(
-            _session: aiohttp.ClientSession,
-            _context: SimpleNamespace,
-            params: aiohttp.TraceRequestEndParams,
-        ) -> None:
-            self._on_contact(params.response.status < HTTPStatus.INTERNAL_SERVER_ERROR)
+        async def answered(*_: Any) -> None:
+            self._on_contact(True)
 
-        async def failed(
-            _session: aiohttp.ClientSession,
-            _context: SimpleNamespace,
-            _params: aiohttp.TraceRequestExceptionParams,
-        ) -> None:
+        async def failed(*_: Any) -> None:
             self._on_contact(False)
 
         trace.on_request_end.append(answered)
@@ -276,7 +267,7 @@ class Cluster:
                 f"no answer from the API server at {self.server} to {method} {path} "
                 f"({type(error).__name__}: {error}); the request is repeated"
             ) from error
-        self._on_contact(response.status < HTTPStatus.INTERNAL_SERVER_ERROR)
+        self._on_contact(True)
         self._on_request(method, resource.plural, response.status)
         if response.status < HTTPStatus.MULTIPLE_CHOICES:
             answer: dict[str, Any] = json.loads(data)

@@ -85,7 +85,7 @@ class _Lock(LeaseLock):
         try:
             await self.api_instance.create_namespaced_lease(namespace, lease)
         except ApiException as error:
-            _log.debug("lease %s/%s: %s", namespace, name, error.reason)
+            _log.debug("lease %s/%s: %s", namespace, name, error.body)
             return False
         return True
 
@@ -193,7 +193,12 @@ class Election:
             self._complain(f"{type(error).__name__}: {error}")
         else:
             ours = self.holder in ("", self._identity)
-            self._complain("the API server refuses it" if ours and not held else "")
+            self._complain(
+                "the API server refuses it; see that the namespace exists and that the operator "
+                "may get, create and update leases there"
+                if ours and not held
+                else ""
+            )
         if held and self._acquired in (None, self._acquire_time):
             self._leadership.renewed(began)
         return held

@@ -10,6 +10,7 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Histogram,
+    disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -41,6 +42,7 @@ class Metrics(Collector):
     """Counters of the operator, under controller-runtime's names where it has one."""
 
     def __init__(self, report: Callable[[], Report]) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._report = report
         self.reconciles = Counter(

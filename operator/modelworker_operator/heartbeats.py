@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from modelworker_api import wire
-from modelworker_operator.status import Beat
 from modelworker_operator.store import Key
 
 PROGRESS_STEP: Final = 5
@@ -80,11 +79,11 @@ class Registry:
         self._pods.pop(uid, None)
         self._allowances.pop(uid, None)
 
-    def beats(self, uids: Iterable[str], now: float) -> Mapping[str, Beat]:
-        """The heartbeats of some pods with their ages in seconds."""
+    def beats(self, uids: Iterable[str], now: float) -> Mapping[str, tuple[wire.Heartbeat, float]]:
+        """The heartbeats of some pods, each with its age in seconds."""
         found = {uid: self._pods[uid] for uid in uids if uid in self._pods}
         return {
-            uid: Beat(
+            uid: (
                 pod.heartbeat,
                 now - pod.received if pod.stale else min(now - pod.received, pod.stale_after),
             )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from modelworker_operator.cluster import Reviewed
-from modelworker_operator.errors import TokenRefused
+from modelworker_operator.errors import ClusterUnavailable, TokenRefused
 
 _POD_NAME: Final = "authentication.kubernetes.io/pod-name"
 _POD_UID: Final = "authentication.kubernetes.io/pod-uid"
@@ -19,6 +19,7 @@ _GOOD_SECONDS: Final = 60.0
 _BAD_SECONDS: Final = 5.0
 _REMEMBERED: Final = 20_000
 _LONGEST_TOKEN: Final = 8192
+_MOST_REVIEWS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Identities:
         self._monotonic = monotonic
         self._time = time
         self._verdicts: OrderedDict[bytes, _Verdict] = OrderedDict()
+        self._reviewing = 0
 
     async def pod_of(self, token: str) -> PodIdentity:
         """The pod that `token` is bound to.
@@ -66,7 +68,7 @@ class Identities:
         digest = hashlib.sha256(token.encode()).digest()
         verdict = self._verdicts.get(digest)
         if verdict is None or verdict.until <= self._monotonic():
-            verdict = self._judge(token, await self._review(token, self._audience))
+            verdict = self._judge(token, await self._ask(token))
             self._verdicts.pop(digest, None)
             self._verdicts[digest] = verdict
             if len(self._verdicts) > _REMEMBERED:
@@ -74,6 +76,16 @@ class Identities:
         if verdict.pod is None:
             raise TokenRefused(verdict.problem)
         return verdict.pod
+
+    async def _ask(self, token: str) -> Reviewed:
+        # A flood of made-up tokens must not become a flood of reviews.
+        if self._reviewing >= _MOST_REVIEWS:
+            raise ClusterUnavailable("too many tokens are being checked; send it again")
+        self._reviewing += 1
+        try:
+            return await self._review(token, self._audience)
+        finally:
+            self._reviewing -= 1
 
     def _judge(self, token: str, reviewed: Reviewed) -> _Verdict:
         def refused(problem: str) -> _Verdict:

@@ -82,7 +82,8 @@ class KeyedQueue(Generic[K]):
             self._work.release()
 
     def retry_delayed(self) -> None:
-        """Handle every key that waits for its delay now: what they waited for is over."""
+        """Handle every key that waits for its delay now, as if it had not failed before."""
+        self._failures.clear()
         for key in list(self._delayed):
             self.add(key)
 

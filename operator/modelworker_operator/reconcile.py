@@ -95,6 +95,9 @@ async def reconcile(key: Key, world: World) -> bool:
             world.store.put(MODELWORKERS, written)
             _fail(world, "after-status")
             world.send_events(reference_to(raw), transitions(old, status))
+            # The answer may hold a newer spec, whose own event is then no news any more.
+            if written["metadata"]["generation"] != raw["metadata"]["generation"]:
+                return False
     except NotFound:
         return True  # Deleted meanwhile, or its namespace; the watch tells it too.
     except OperatorError as error:

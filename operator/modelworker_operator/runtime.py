@@ -211,7 +211,8 @@ class Runtime:
         return settled
 
     def _beats(self, uids: Sequence[str]) -> Mapping[str, Beat]:
-        return self.registry.beats(uids, self._clock.monotonic())
+        found = self.registry.beats(uids, self._clock.monotonic())
+        return {uid: Beat(said, age) for uid, (said, age) in found.items()}
 
     def _in_grace(self) -> bool:
         return self._clock.monotonic() < self._grace_until

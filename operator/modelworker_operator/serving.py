@@ -46,6 +46,7 @@ async def serve(app: ASGIApp, host: str, port: int, what: str) -> None:
         access_log=False,
         server_header=False,
         h11_max_incomplete_event_size=16_384,
+        timeout_keep_alive=30,
         timeout_graceful_shutdown=1,
     )
     server = _Server(config)
@@ -61,7 +62,7 @@ async def _bind(host: str, port: int, what: str) -> socket.socket:
     waiting = False
     while True:
         try:
-            return socket.create_server((host, port), family=family, backlog=1024)
+            listening = socket.create_server((host, port), family=family, backlog=1024)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise CannotListen(
@@ -72,6 +73,10 @@ async def _bind(host: str, port: int, what: str) -> socket.socket:
                 _log.warning("%s: %s port %d is in use; waiting for it", what, host, port)
                 waiting = True
             await asyncio.sleep(_BIND_SECONDS)
+        else:
+            # Connections inherit it; asyncio sets it on none of a listener it did not make.
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return listening
 
 
 def _is_v6(host: str) -> bool:

@@ -54,41 +54,42 @@ class Store:
         self._children: dict[Key, set[tuple[Resource, str, str]]] = defaultdict(set)
         self._deleted: OrderedDict[str, int] = OrderedDict()
 
-    def put(self, resource: Resource, raw: Mapping[str, Any]) -> Key | None:
+    def put(self, resource: Resource, raw: Mapping[str, Any]) -> tuple[Key, ...]:
         """Keep `raw` unless a newer state is known.
 
         Returns:
-            The custom resource that has to be looked at because of it; None if nothing
-            changed, or if the object belongs to none.
+            The custom resources that have to be looked at because of it: the owner, and
+            the one before if another took its place; none if nothing changed.
         """
         meta = raw["metadata"]
         uid, version = meta["uid"], int(meta["resourceVersion"])
         place = (meta.get("namespace", ""), meta["name"])
         known = self._entries[resource].get(place)
         if known and known.version >= version:
-            return None
+            return ()
         # The answer to a write may arrive after the watch told of the deletion.
         if self._deleted.get(uid, -1) >= version:
-            return None
+            return ()
         owner = owner_of(resource, raw)
-        if known and known.owner and known.owner != owner:
-            self._children[known.owner].discard((resource, *place))
+        before = known.owner if known else None
+        if before and before != owner:
+            self._children[before].discard((resource, *place))
         text = json.dumps(_stripped(resource, raw), separators=(",", ":"))
         self._entries[resource][place] = Entry(uid, version, owner, text)
         if owner and resource is not MODELWORKERS:
             self._children[owner].add((resource, *place))
-        return owner
+        return tuple(key for key in dict.fromkeys((owner, before)) if key)
 
-    def discard(self, resource: Resource, raw: Mapping[str, Any]) -> Key | None:
-        """Forget an object that was deleted in the state `raw`; returns its owner."""
+    def discard(self, resource: Resource, raw: Mapping[str, Any]) -> tuple[Key, ...]:
+        """Forget an object that was deleted in the state `raw`; returns its owners."""
         meta = raw["metadata"]
         self._remember_deletion(meta["uid"], int(meta["resourceVersion"]))
         place = (meta.get("namespace", ""), meta["name"])
         known = self._entries[resource].get(place)
         if known and known.uid == meta["uid"]:
             self._drop(resource, place, known)
-            return known.owner
-        return owner_of(resource, raw)
+        owners = (owner_of(resource, raw), known.owner if known else None)
+        return tuple(key for key in dict.fromkeys(owners) if key)
 
     def get(self, resource: Resource, namespace: str, name: str) -> Entry | None:
         """One object; None if it is not known."""

@@ -56,7 +56,8 @@ class Platform:
             "apiVersion": "modelworker.dev/v1alpha1",
             "kind": "ModelWorker",
             "metadata": {"name": name},
-            "spec": {"model": model, "gpu": {"count": 0}, **spec},
+            # One compute thread each: several workers share two cores.
+            "spec": {"model": model, "resources": {"limits": {"cpu": "1"}}, **spec},
         }
 
     def wait_ready(self, name: str, replicas: int, timeout: float = 180.0) -> None:

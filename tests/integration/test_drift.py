@@ -235,7 +235,10 @@ def test_pods_pass_the_restricted_standard(api: DevCluster, control_plane_namesp
         desired = desired_children(replace(worker, spec=spec), CONFIG)[0]
         done = subprocess.run(
             [str(api.binaries / "kubectl"), *APPLY],
-            env={"KUBECONFIG": str(api.kubeconfig)},
+            env={
+                "KUBECONFIG": str(api.kubeconfig),
+                "KUBECACHEDIR": str(api.directory / "kubectl-cache"),
+            },
             input=json.dumps(desired),
             capture_output=True,
             text=True,

@@ -74,7 +74,7 @@ def test_terminated_leader_is_followed_within_3_seconds(
     assert first.wait_ended(5) == 0, first.log.read_text()
     ended = time.monotonic() - began
     assert took <= 3
-    assert ended <= 5
+    assert ended <= 3
     objects.apply_worker("handed-over")
     objects.wait_children("handed-over", timeout=5)
 
@@ -86,16 +86,12 @@ def test_stopped_leader_writes_nothing_when_it_goes_on(
     objects.apply_worker("paused")
     objects.wait_children("paused")
     objects.wait_reconciled("paused")
-    audit = Audit(objects.cluster)
     first.process.send_signal(signal.SIGSTOP)
-    # Work arrives while it is stopped, which it finds as soon as it goes on.
     eventually(
-        lambda: (
-            "lease" in second.log.read_text() and "held by this process" in second.log.read_text()
-        ),
-        timeout=25,
-        what="a new leader",
+        lambda: "held by this process" in second.log.read_text(), timeout=25, what="a new leader"
     )
+    audit = Audit(objects.cluster)
+    # Work for the old leader too: it finds these changes as soon as it goes on.
     objects.kubectl("delete", "service", "mw-paused")
     objects.apply_worker("paused", replicas=2)
     objects.wait_children("paused", timeout=10)

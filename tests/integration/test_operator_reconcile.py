@@ -187,7 +187,7 @@ def test_deleted_object_takes_its_children_along(objects: Objects) -> None:
     eventually(
         lambda: objects.children("short"),
         until=lambda seen: not seen,
-        timeout=20,
+        timeout=60,  # The garbage collector learns of a new kind twice a minute.
         what="no children",
     )
 

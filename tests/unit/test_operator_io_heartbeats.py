@@ -55,11 +55,11 @@ def test_silence_counts_once_swept_and_the_next_heartbeat_ends_it() -> None:
     registry.record("b", OWNER, beat(), now=40, stale_after=45)
     registry.record("c", OWNER, beat(), now=40, stale_after=45)
     assert registry.beats(["a", "x"], 60).keys() == {"a"}
-    assert registry.beats(["a"], 60)["a"].age_seconds == 45  # Not a fact yet.
+    assert registry.beats(["a"], 60)["a"][1] == 45  # Not a fact yet.
     result = registry.sweep(60)
     assert result.changed == {OWNER}
     assert (result.frozen, registry.stale) == (False, 1)
-    assert registry.beats(["a"], 60)["a"].age_seconds == 60
+    assert registry.beats(["a"], 60)["a"][1] == 60
     assert registry.sweep(65).changed == frozenset()
     assert registry.record("a", OWNER, beat(), now=66, stale_after=45)
     assert registry.stale == 0

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -67,7 +68,7 @@ class Fixture:
         meta = {"namespace": "ns", "resourceVersion": "1"}
         store.put(PODS, {"metadata": {"name": "pod", "uid": "uid", "labels": labels, **meta}})
         store.put(PODS, {"metadata": {"name": "stranger", "uid": "x", **meta}})
-        self.app = Heartbeats(
+        self.listener = Heartbeats(
             store=store,
             registry=self.registry,
             identities=Identities(
@@ -78,7 +79,8 @@ class Fixture:
             ),
             enqueue=self.enqueued.append,
             monotonic=lambda: self.now,
-        ).app()
+        )
+        self.app = self.listener.app()
 
     async def _review(self, token: str, audience: str) -> Reviewed:
         self.reviews += 1
@@ -107,7 +109,7 @@ def test_a_heartbeat_is_kept_and_answered_with_the_interval_of_the_spec() -> Non
     answer = fixture.post()
     assert (answer.status_code, answer.json()) == (200, {"interval_seconds": 7.0})
     assert fixture.enqueued == [OWNER]
-    assert fixture.registry.beats(["uid"], 3)["uid"].age_seconds == 3
+    assert fixture.registry.beats(["uid"], 3)["uid"][1] == 3
     fixture.post()
     assert fixture.enqueued == [OWNER]  # No news.
 
@@ -208,6 +210,31 @@ def test_one_pod_cannot_flood() -> None:
     assert answers == [200] * 10 + [429] * 2
     fixture.now = 1.0
     assert fixture.post().status_code == 200
+
+
+def test_a_flood_of_made_up_tokens_is_no_flood_of_reviews() -> None:
+    async def scenario() -> list[int]:
+        fixture = Fixture()
+        release = asyncio.Event()
+
+        async def review(_token: str, _audience: str) -> Reviewed:
+            await release.wait()
+            return pod_review(user="")
+
+        identities = Identities(review, audience="a", monotonic=lambda: 0.0, time=lambda: 0.0)
+        app = dataclasses.replace(fixture.listener, identities=identities).app()
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
+
+            async def post(number: int) -> int:
+                headers = {"Authorization": f"Bearer {jwt(name=str(number))}"}
+                return (await client.post(URL, json={}, headers=headers)).status_code
+
+            posts = [asyncio.create_task(post(number)) for number in range(100)]
+            await asyncio.wait(posts, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+            release.set()
+            return sorted(await asyncio.gather(*posts))
+
+    assert asyncio.run(scenario()) == [401] * 64 + [503] * 36
 
 
 def test_nothing_else_is_served() -> None:

@@ -34,6 +34,7 @@ class FakeCluster:
     unlabelled: dict[str, Any] | None = None
     writes: list[str] = field(default_factory=list)
     version: int = 100
+    generation: int | None = None
     events: list[tuple[Mapping[str, Any], Transition]] = field(default_factory=list)
 
     async def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:
@@ -45,7 +46,9 @@ class FakeCluster:
         return {**manifest, "metadata": {**manifest["metadata"], **meta}}
 
     async def apply_status(self, raw: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
-        return {**raw, "status": status, "metadata": {**raw["metadata"], **self._write("status")}}
+        meta = {**raw["metadata"], **self._write("status")}
+        meta["generation"] = self.generation or meta["generation"]
+        return {**raw, "status": status, "metadata": meta}
 
     def _write(self, what: str) -> dict[str, str]:
         if what in self.errors:
@@ -159,6 +162,11 @@ def test_errors_that_leave_the_status_untouched(
     entry = world.store.get(MODELWORKERS, "ns", "one")
     assert entry is not None
     assert "status" not in entry.load()
+
+
+def test_spec_that_changed_during_the_pass_is_not_lost() -> None:
+    world = world_with(FakeCluster(generation=2))
+    assert run(world) is False
 
 
 def test_child_of_somebody_else_is_left_alone() -> None:

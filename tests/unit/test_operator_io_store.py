@@ -65,9 +65,9 @@ def test_newest_version_is_kept(versions: list[int], kept: int) -> None:
 
 def test_put_names_the_owner_only_when_something_changed() -> None:
     store = Store()
-    assert store.put(DEPLOYMENTS, child(5)) == OWNER
-    assert store.put(DEPLOYMENTS, child(5)) is None
-    assert store.put(DEPLOYMENTS, child(6, labels={})) is None
+    assert store.put(DEPLOYMENTS, child(5)) == (OWNER,)
+    assert store.put(DEPLOYMENTS, child(5)) == ()
+    assert store.put(DEPLOYMENTS, child(6, labels={})) == (OWNER,)  # It lost its child.
     assert store.children(OWNER, DEPLOYMENTS) == ()
 
 
@@ -85,11 +85,11 @@ def test_what_no_pass_reads_is_not_kept() -> None:
 def test_late_answer_does_not_bring_a_deleted_object_back() -> None:
     store = Store()
     store.put(DEPLOYMENTS, child(1))
-    assert store.discard(DEPLOYMENTS, child(7)) == OWNER
-    assert store.put(DEPLOYMENTS, child(6)) is None
+    assert store.discard(DEPLOYMENTS, child(7)) == (OWNER,)
+    assert store.put(DEPLOYMENTS, child(6)) == ()
     assert store.get(DEPLOYMENTS, "ns", "mw-one") is None
     # It left the selector rather than the cluster, and came back by a newer write.
-    assert store.put(DEPLOYMENTS, child(8)) == OWNER
+    assert store.put(DEPLOYMENTS, child(8)) == (OWNER,)
 
 
 def test_deletion_of_an_earlier_object_of_the_name_is_ignored() -> None:

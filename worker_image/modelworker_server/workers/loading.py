@@ -21,6 +21,7 @@ from modelworker_server.workers.attention import use_grouped_sdpa
 from modelworker_server.workers.base import ModelConfig
 from modelworker_server.workers.files import fingerprint, locate
 from modelworker_server.workers.hub import fetch
+from modelworker_server.workers.linear import use_few_rows_linear
 from modelworker_server.workers.runner import one_line, out_of_memory
 
 _UNLIMITED = 10**6
@@ -107,6 +108,7 @@ def _load(config: ModelConfig, folder: Path, revision: str) -> Loaded:
         )
     model.eval()
     use_grouped_sdpa(model)
+    use_few_rows_linear(model)
     return Loaded(
         model=model,
         tokenizer=tokenizer,
