@@ -22,13 +22,14 @@ def eventually(
     """
     deadline = time.monotonic() + timeout
     while True:
+        seen: T | Exception
         try:
-            seen: T | Exception = probe()
+            seen = found = probe()
         except Exception as error:
             seen = error
         else:
-            if until(seen):
-                return seen
+            if until(found):
+                return found
         if time.monotonic() > deadline:
             raise AssertionError(f"no {what} after {timeout:.0f} s; last seen: {seen!r}")
         time.sleep(interval)

@@ -52,12 +52,13 @@ class Platform:
             "ggufFile": "SmolLM2-135M-Instruct.Q4_1.gguf",
             "dtype": "float32",
         }
+        # One compute thread each, and a small request: many workers share two cores.
+        resources = {"requests": {"cpu": "100m"}, "limits": {"cpu": "1"}}
         return {
             "apiVersion": "modelworker.dev/v1alpha1",
             "kind": "ModelWorker",
             "metadata": {"name": name},
-            # One compute thread each: several workers share two cores.
-            "spec": {"model": model, "resources": {"limits": {"cpu": "1"}}, **spec},
+            "spec": {"model": model, "resources": resources, **spec},
         }
 
     def wait_ready(self, name: str, replicas: int, timeout: float = 180.0) -> None:

@@ -1,5 +1,6 @@
 """Things break under load, and no answer is lost."""
 
+import json
 import os
 import signal
 import threading
@@ -78,25 +79,25 @@ def test_rolling_update_under_load_fails_no_call(
     platform: Platform, two_workers: str, lm: LM
 ) -> None:
     before = {pod["metadata"]["uid"] for pod in platform.pods(two_workers)}
-    # The settings of a GPU worker without a spare GPU: maxSurge 0, maxUnavailable 1.
-    platform.apply(two_workers, replicas=2, gpu={"count": 1})
-    platform.wait_ready(two_workers, 2)
     with Traffic(lm) as traffic:
-        first = {pod["metadata"]["uid"] for pod in platform.pods(two_workers)}
-        platform.apply(
-            two_workers,
-            replicas=2,
-            gpu={"count": 1},
-            env=[{"name": "ROLLOUT", "value": str(time.time_ns())}],
-        )
+        # A GPU each, of a node with two: there is no spare one, so one worker has to go
+        # (maxSurge 0, maxUnavailable 1) before the next can come.
+        platform.apply(two_workers, replicas=2, gpu={"count": 1})
         eventually(
             lambda: {pod["metadata"]["uid"] for pod in platform.pods(two_workers)},
-            until=lambda uids: len(uids) == 2 and not uids & first,
+            until=lambda uids: len(uids) == 2 and not uids & before,
             timeout=240,
             what="two new pods alone",
         )
         platform.wait_ready(two_workers, 2)
-    assert not before & {pod["metadata"]["uid"] for pod in platform.pods(two_workers)}
+        new = {pod["metadata"]["name"] for pod in platform.pods(two_workers)}
+        eventually(
+            lambda: {answer.worker for answer in traffic.answers[-20:]},
+            until=lambda workers: workers == new,
+            what="answers from both new workers alone",
+        )
+    child = json.loads(platform.kubectl("get", "deployment", f"mw-{two_workers}", "-o", "json"))
+    assert child["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
     assert not traffic.errors, Counter(repr(error) for error in traffic.errors)
     assert traffic.fewest_workers >= 1
     assert len({answer.worker for answer in traffic.answers}) == 4, "two old and two new workers"

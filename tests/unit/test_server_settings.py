@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from modelworker_server.__main__ import main
-from modelworker_server.settings import HubSettings, InvalidSettings, load, what_to_load
+from modelworker_server.__main__ import main, what_to_load
+from modelworker_server.settings import HubSettings, InvalidSettings, load
 
 
 @pytest.fixture(autouse=True)

@@ -22,9 +22,10 @@ from modelworker_server.lifecycle import Lifecycle
 from modelworker_server.limits import Limiter
 from modelworker_server.process import Process, Stop, server_for
 from modelworker_server.reading import Reader
-from modelworker_server.settings import HubSettings, InvalidSettings, Settings, load, what_to_load
+from modelworker_server.settings import HubSettings, InvalidSettings, Settings, Source, load
 from modelworker_server.state import ServerState
 from modelworker_server.workers import registry
+from modelworker_server.workers.base import ModelConfig
 
 BACKLOG = 2048
 READERS = 2
@@ -64,6 +65,29 @@ def listen(host: str, port: int) -> socket.socket:
     # Connections inherit it; without it a small answer can wait 40 ms for an acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
+
+
+def what_to_load(settings: Settings, hub: HubSettings, created: int) -> ModelConfig:
+    """What the worker is built from; `created` is the time of now in seconds since the epoch."""
+    by_path: Source = "local" if settings.model.startswith(("/", ".")) else "huggingFace"
+    name = settings.served_name or settings.name or settings.model
+    aliases = {settings.model, settings.name or name}
+    if settings.name and settings.namespace:
+        aliases.add(f"{settings.namespace}/{settings.name}")
+    return ModelConfig(
+        source=settings.source or by_path,
+        model=settings.model,
+        name=name,
+        created=created,
+        aliases=frozenset(aliases - {name}),
+        revision=settings.revision,
+        gguf_file=settings.gguf_file,
+        dtype=settings.dtype,
+        max_model_len=settings.max_model_len,
+        max_running=settings.max_running,
+        token=hub.token.get_secret_value() if hub.token else None,
+        endpoint=hub.endpoint,
+    )
 
 
 async def serve(settings: Settings, listener: socket.socket) -> int:

@@ -10,7 +10,6 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from modelworker_api import kube
-from modelworker_server.workers.base import ModelConfig
 
 Source = Literal["huggingFace", "local"]
 PREFIX = "MODELWORKER_"
@@ -131,29 +130,6 @@ def load(arguments: Sequence[str]) -> Settings:
         return Settings(_cli_parse_args=list(arguments))  # type: ignore[call-arg]
     except ValidationError as error:
         raise InvalidSettings("\n".join(map(_explain, error.errors()))) from error
-
-
-def what_to_load(settings: Settings, hub: HubSettings, created: int) -> ModelConfig:
-    """What the worker is built from; `created` is the time of now in seconds since the epoch."""
-    by_path: Source = "local" if settings.model.startswith(("/", ".")) else "huggingFace"
-    name = settings.served_name or settings.name or settings.model
-    aliases = {settings.model, settings.name or name}
-    if settings.name and settings.namespace:
-        aliases.add(f"{settings.namespace}/{settings.name}")
-    return ModelConfig(
-        source=settings.source or by_path,
-        model=settings.model,
-        name=name,
-        created=created,
-        aliases=frozenset(aliases - {name}),
-        revision=settings.revision,
-        gguf_file=settings.gguf_file,
-        dtype=settings.dtype,
-        max_model_len=settings.max_model_len,
-        max_running=settings.max_running,
-        token=hub.token.get_secret_value() if hub.token else None,
-        endpoint=hub.endpoint,
-    )
 
 
 def _explain(problem: ErrorDetails) -> str:

@@ -96,6 +96,7 @@ class Engine:
             arrivals, self._arrivals = self._arrivals, []
         for call in arrivals:
             self._scheduler.add(call)
+        self._load = self._scheduler.load()
         return not self._stopping
 
     def _hand_over(self) -> None:

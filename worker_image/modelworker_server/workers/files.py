@@ -57,7 +57,9 @@ def locate(model: str, gguf_file: str | None) -> Path:
     if not folder.is_dir():
         parent = next(p for p in folder.absolute().parents if p.is_dir())
         raise _not_found(f"no folder {model}", sorted(p.name for p in parent.iterdir()), at=parent)
-    names = [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()]
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    if gguf_file is not None and (folder / gguf_file).is_file():
+        names.add(gguf_file)
     check_files(names, gguf_file, str(folder))
     return folder
 

@@ -85,6 +85,9 @@ def _load(config: ModelConfig, folder: Path, revision: str) -> Loaded:
     try:
         model_config = AutoConfig.from_pretrained(folder, **files)
     except (ValueError, KeyError) as error:
+        # A damaged GGUF file raises the same types as one of an unknown architecture.
+        if config.gguf_file is not None and "not supported" not in str(error):
+            raise
         raise _unsupported(one_line(error)) from error
     layers = _check_supported(model_config)
     tokenizer = AutoTokenizer.from_pretrained(folder, **files)

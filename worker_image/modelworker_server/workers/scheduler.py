@@ -7,14 +7,13 @@ decodes one token of every running row, and embeds at most one batch.
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import torch
 
 from modelworker_server.errors import Unavailable
 from modelworker_server.workers.base import Load
-from modelworker_server.workers.cache import RowCache
+from modelworker_server.workers.jobs import Job, Reading, Ready
 from modelworker_server.workers.runner import Runner, one_line, out_of_memory, pool
 from modelworker_server.workers.sampling import Choice, choose
 from modelworker_server.workers.sequences import Call, Continuation, Delivery, Embedding, Generation
@@ -27,37 +26,6 @@ _NOT_A_NUMBER: Final = (
     "the model's output is not a number (its dtype overflows, or its weights are damaged); "
     "try dtype bfloat16 or float32"
 )
-
-
-@dataclass(slots=True)
-class Job:
-    """Tokens to read, and the sequences that go on from them."""
-
-    token_ids: list[int]
-    sequences: list[Continuation]
-
-    @property
-    def request(self) -> Generation:
-        """Whose tokens these are."""
-        return self.sequences[0].request
-
-
-@dataclass(slots=True)
-class Reading:
-    """Jobs that are read together, or a long one part by part."""
-
-    jobs: list[Job]
-    cache: RowCache
-
-
-@dataclass(slots=True)
-class Ready:
-    """A job that was read: its row of the prompt cache and the logits after its last token."""
-
-    job: Job
-    cache: RowCache
-    row: int
-    logits: torch.Tensor
 
 
 class Scheduler:
