@@ -17,6 +17,7 @@ Raises `SourceFailed` when it does not end well.
 """
 
 _TAIL_LINES = 15
+_SAY_EVERY = 250
 _VERSION_PACKAGE = "k8s.io/component-base/version"
 
 
@@ -59,6 +60,7 @@ class GoBuild:
         packages = self._versions.packages
         say("building from Go modules: about eight minutes on two cores, once")
         total = len(set(self._lines("list", "-deps", *packages.values())))
+        done = 0
         with tqdm(total=total, unit="package", desc="go build", disable=None) as bar:
             # etcd apart: Go would name its binary by its module, `server`.
             targets = {str(folder / "etcd"): [packages["etcd"]]}
@@ -66,8 +68,12 @@ class GoBuild:
             for target, built in targets.items():
                 flags = ["-v", "-trimpath", "-ldflags", self._linker_flags(), "-o", target]
                 for _ in self._lines("build", *flags, *built):
+                    done += 1
                     bar.update()
-            bar.update(total - bar.n)  # Go does not name what its own cache had
+                    # Without a terminal there is no bar: a line now and then, for CI's log.
+                    if bar.disable and done % _SAY_EVERY == 0:
+                        say(f"go build: {done} of {total} packages")
+            bar.update(total - done)  # Go does not name what its own cache had
 
     def _lines(self, verb: str, *arguments: str) -> Iterator[str]:
         command = [str(self._go), verb, "-mod=readonly", *arguments]
