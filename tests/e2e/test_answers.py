@@ -26,7 +26,9 @@ MAX_TOKENS = 24
 def expected(model_folder: Path) -> dict[str, list[int]]:
     """Greedy tokens of `transformers.generate`, called directly on each prompt alone."""
     tokenizer = AutoTokenizer.from_pretrained(model_folder, gguf_file=FILE)
-    model: Any = AutoModelForCausalLM.from_pretrained(model_folder, gguf_file=FILE, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        model_folder, gguf_file=FILE, dtype=torch.float32
+    )
     found = {}
     for prompt in PROMPTS:
         inputs = tokenizer(prompt, return_tensors="pt")
