@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -67,7 +68,11 @@ USER = [{"role": "user", "content": "hi"}]
     ],
 )
 def test_closing_the_connection_ends_the_work(
-    server: Running, path: str, body: dict[str, Any], calls: int
+    server: Running,
+    path: str,
+    body: dict[str, Any],
+    calls: int,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     connection = send(server, path, body)
     if body.get("stream"):
@@ -92,6 +97,8 @@ def test_closing_the_connection_ends_the_work(
         timeout=5,
         what="count of the request as 499",
     )
+    # A client that leaves is no failure of the worker.
+    assert [one.getMessage() for one in caplog.records if one.levelno >= logging.ERROR] == []
 
 
 def test_a_client_that_stops_reading_and_leaves_ends_its_stream(server: Running) -> None:

@@ -22,7 +22,14 @@ from modelworker_server.lifecycle import Lifecycle
 from modelworker_server.limits import Limiter
 from modelworker_server.process import Process, Stop, server_for
 from modelworker_server.reading import Reader
-from modelworker_server.settings import HubSettings, InvalidSettings, Settings, Source, load
+from modelworker_server.settings import (
+    HubSettings,
+    InvalidSettings,
+    Settings,
+    Source,
+    load,
+    tune_libraries,
+)
 from modelworker_server.state import ServerState
 from modelworker_server.workers import registry
 from modelworker_server.workers.base import ModelConfig
@@ -46,6 +53,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"--backend: no backend {settings.backend!r}; there are: {known}", file=sys.stderr)
         return 2
     logs.configure(settings.log_level)
+    tune_libraries()
     try:
         listener = listen(settings.host, settings.port)
     except OSError as error:

@@ -5,7 +5,7 @@ import base64
 import logging
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Any, cast
 
 from fastapi import Request, Response
@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from modelworker_api import wire
 from modelworker_server.answers import Answers, token_count, usage
 from modelworker_server.connection import while_connected
-from modelworker_server.errors import WorkerError, bug
+from modelworker_server.errors import ClientGone, WorkerError, bug
 from modelworker_server.state import ServerState
 from modelworker_server.translate import EmbeddingJob, Job
 from modelworker_server.workers.base import BaseModelWorker, Sample
@@ -70,7 +70,9 @@ class EventStream(Response):
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Send them all, or as many as the client waits for."""
         async with aclosing(self._rest):
-            await while_connected(receive, self._send(send))
+            # Nobody is left to be told of it: the answer had begun.
+            with suppress(ClientGone):
+                await while_connected(receive, self._send(send))
 
     async def _send(self, send: Send) -> None:
         start = {

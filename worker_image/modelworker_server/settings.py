@@ -1,5 +1,6 @@
 """The worker's settings from flags and environment, which nothing else reads."""
 
+import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -117,6 +118,17 @@ class HubSettings(BaseSettings):
 
 class InvalidSettings(Exception):
     """The settings do not describe a worker; one line for each problem."""
+
+
+def tune_libraries() -> None:
+    """Defaults for libraries that read the environment when they are imported.
+
+    libgomp's idle threads spin for so long that two workers on two cores, or a worker
+    beside any other load, stand in each other's way: they are to yield soon. Progress bars
+    make no lines and would break those of the log. What the user set stays.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("TQDM_DISABLE", "1")
 
 
 def load(arguments: Sequence[str]) -> Settings:
