@@ -13,15 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from kubernetes.aio.client.api_client import ApiClient
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "devcluster"))
-
-from kubernetes.aio.client.api_client import ApiClient  # noqa: E402
-
-from modelworker_devcluster import DevCluster  # noqa: E402
-from modelworker_operator.cluster import connect  # noqa: E402
-from modelworker_operator.config import Config  # noqa: E402
+from _common import ROOT
+from modelworker_devcluster import DevCluster
+from modelworker_operator.cluster import connect
+from modelworker_operator.config import Config
 
 PASSES = 'controller_runtime_reconcile_total{controller="modelworker",result="success"}'
 OBJECTS = "/apis/modelworker.dev/v1alpha1/namespaces/default/modelworkers"

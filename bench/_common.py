@@ -2,7 +2,13 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+# devcluster is a folder of this repository and in no wheel.
+sys.path.insert(0, str(ROOT / "devcluster"))
 
 
 def quick(description: str | None) -> bool:
