@@ -8,6 +8,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Final
 
 import aiohttp
@@ -168,20 +169,32 @@ class Election:
         self._leadership.end()
         try:
             async with asyncio.timeout(1.0):
-                found, _ = await self._lock.get(self._lock.name, self._lock.namespace)
-                lease = self._lock.lease_reference
-                spec = lease.spec if found and lease else None
-                if lease is None or spec is None or spec.holder_identity != self._identity:
-                    return
-                spec.holder_identity = None
-                spec.lease_duration_seconds = 1
-                await self._lock.api_instance.replace_namespaced_lease(
-                    self._lock.name, self._lock.namespace, lease
-                )
+                # A renewal that was under way when it was cancelled may come in between.
+                while not await self._give_back():
+                    pass
         except (ApiException, aiohttp.ClientError, TimeoutError, OSError) as error:
             _log.warning("%s was not given back (%s); it runs out by itself", self._what, error)
         else:
-            _log.info("%s was given back", self._what)
+            _log.info("%s is free for others", self._what)
+
+    async def _give_back(self) -> bool:
+        """Empty the lease if this process holds it; False if it changed meanwhile."""
+        found, _ = await self._lock.get(self._lock.name, self._lock.namespace)
+        lease = self._lock.lease_reference
+        spec = lease.spec if found and lease else None
+        if lease is None or spec is None or spec.holder_identity != self._identity:
+            return True
+        spec.holder_identity = None
+        spec.lease_duration_seconds = 1
+        try:
+            await self._lock.api_instance.replace_namespaced_lease(
+                self._lock.name, self._lock.namespace, lease
+            )
+        except ApiException as error:
+            if error.status == HTTPStatus.CONFLICT:
+                return False
+            raise
+        return True
 
     async def _attempt(self) -> bool:
         began = self.attempted = self._monotonic()

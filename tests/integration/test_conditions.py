@@ -32,7 +32,12 @@ def places(cluster: DevCluster) -> Iterator[dict[str, Objects]]:
         "pod-security.kubernetes.io/enforce=restricted",
     )
     namespaces = ",".join(place.namespace for place in found.values())
-    with operator(cluster, found[PLAIN].namespace, environment={"NAMESPACES": namespaces}):
+    settings = {
+        "NAMESPACES": namespaces,
+        # Pods share the machine's network: each may listen on its own address alone.
+        "WORKER_BIND_HOST": "$(MODELWORKER_POD_IP)",
+    }
+    with operator(cluster, found[PLAIN].namespace, environment=settings):
         yield found
     for place in found.values():
         cluster.kubectl("delete", "namespace", place.namespace, "--wait=false")

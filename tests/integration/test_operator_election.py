@@ -113,7 +113,8 @@ def test_reconciling_never_overlaps(
     for number in range(5, 10):
         objects.apply_worker(f"many-{number}")
     for number in range(10):
-        objects.wait_children(f"many-{number}")
+        # Who follows, not how soon, is the matter here: a lease can have to run out.
+        objects.wait_children(f"many-{number}", timeout=40)
     writes = audit.writes("modelworker-operator")
     agents = ["first" if "(first)" in write["userAgent"] else "second" for write in writes]
     order = sorted(

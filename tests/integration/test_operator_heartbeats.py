@@ -211,8 +211,16 @@ def test_a_flood_is_answered_429(objects: Objects, running: OperatorProcess, pod
     bearer = token(objects, pod)
     with httpx.Client(headers={"Authorization": f"Bearer {bearer}"}) as client:
         url = f"http://127.0.0.1:{running.heartbeat_port}/v1/heartbeat"
+        # The tests before this one have posted for the same pod.
+        eventually(
+            lambda: client.post(url, json={"state": "Loading"}).status_code,
+            until=lambda code: code == httpx.codes.OK,
+            what="heartbeat that is taken again",
+        )
         answers = [client.post(url, json={"state": "Loading"}) for _ in range(40)]
-    assert {answer.status_code for answer in answers} == {200, 429}
+    codes = [answer.status_code for answer in answers]
+    assert set(codes) <= {200, 429}
+    assert 429 in codes
     assert all("retry-after" in one.headers for one in answers if one.status_code == 429)
 
 
