@@ -4,7 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -185,10 +185,10 @@ class StubWorker:
             return await answering
         finally:
             self.busy -= 1
-            for task in (answering, leaving):
-                task.cancel()
-                with suppress(asyncio.CancelledError, ConnectionError, Drop):
-                    await task
+            answering.cancel()
+            leaving.cancel()
+            # Not awaited one by one under a suppress: that would swallow our own cancellation.
+            await asyncio.gather(answering, leaving, return_exceptions=True)
 
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> bool:
         reply = await self.behaviour(request)
