@@ -87,7 +87,7 @@ ENV = [
         "name": "ABSENT",
         "valueFrom": {"secretKeyRef": {"name": "none", "key": "k", "optional": True}},
     },
-    {"name": "PATH_IN_POD", "value": "/work/file"},
+    {"name": "PATH_IN_POD", "value": "/scratch/file"},
 ]
 
 FILES = {
@@ -147,12 +147,12 @@ def objects(shared: Path) -> list[Object]:
         },
         pod(
             "env",
-            *("python", "-c", REPORT, "$(VALUE)", "/work/arg", "$$(VALUE)", "/workshop"),
+            *("python", "-c", REPORT, "$(VALUE)", "/scratch/arg", "$$(VALUE)", "/scratchpad"),
             spec={"volumes": [WORK]},
             env=ENV,
             envFrom=[{"prefix": "CFG_", "configMapRef": {"name": "settings"}}],
             resources={"limits": {"cpu": "100m"}},
-            volumeMounts=[mount("work", "/work")],
+            volumeMounts=[mount("work", "/scratch")],
         ),
         pod(
             "files",
@@ -174,7 +174,7 @@ def objects(shared: Path) -> list[Object]:
         ),
         pod(
             "init",
-            *("cat", "/work/file"),
+            *("cat", "/scratch/file"),
             spec={
                 "volumes": [WORK],
                 "initContainers": [
@@ -182,21 +182,21 @@ def objects(shared: Path) -> list[Object]:
                         "name": name,
                         "image": "local/test",
                         "command": ["sh", "-c", f'sleep {nap}; echo {name} >> "$1"', "sh"],
-                        "args": ["/work/file"],
-                        "volumeMounts": [mount("work", "/work")],
+                        "args": ["/scratch/file"],
+                        "volumeMounts": [mount("work", "/scratch")],
                     }
                     for name, nap in (("first", 0.5), ("second", 0))
                 ],
             },
-            volumeMounts=[mount("work", "/work")],
+            volumeMounts=[mount("work", "/scratch")],
         ),
         pod(
             "ready",
-            *("python", "-c", SERVER, "/work"),
+            *("python", "-c", SERVER, "/scratch"),
             spec=always(volumes=[WORK], terminationGracePeriodSeconds=1),
             env=[{"name": "POD_IP", "valueFrom": field("status.podIP")}],
             ports=[{"name": "http", "containerPort": 8000}],
-            volumeMounts=[mount("work", "/work")],
+            volumeMounts=[mount("work", "/scratch")],
             startupProbe={"tcpSocket": {"port": 8000}, "periodSeconds": 1, "failureThreshold": 60},
             readinessProbe={
                 "httpGet": {
@@ -210,10 +210,10 @@ def objects(shared: Path) -> list[Object]:
         pod(
             "sick",
             *("sh", "-c", '[ ! -e "$1/tried" ] || touch "$1/cured"; touch "$1/tried"; sleep 600'),
-            *("sh", "/work"),
+            *("sh", "/scratch"),
             spec=always(volumes=[WORK], terminationGracePeriodSeconds=1),
-            volumeMounts=[mount("work", "/work")],
-            livenessProbe={"exec": {"command": ["test", "-e", "/work/cured"]}} | PERIOD,
+            volumeMounts=[mount("work", "/scratch")],
+            livenessProbe={"exec": {"command": ["test", "-e", "/scratch/cured"]}} | PERIOD,
         ),
         pod(
             "slow",
@@ -234,9 +234,9 @@ def objects(shared: Path) -> list[Object]:
         ),
         pod(
             "again",
-            *("sh", "-c", '[ -e "$1" ] || { touch "$1"; exit 1; }', "sh", "/work/tried"),
+            *("sh", "-c", '[ -e "$1" ] || { touch "$1"; exit 1; }', "sh", "/scratch/tried"),
             spec={"restartPolicy": "OnFailure", "volumes": [WORK]},
-            volumeMounts=[mount("work", "/work")],
+            volumeMounts=[mount("work", "/scratch")],
         ),
         pod("victim", *SLEEP, spec=always(terminationGracePeriodSeconds=1)),
         pod(

@@ -60,7 +60,7 @@ def test_environment(world: World) -> None:
     }
     assert {key: env.get(key) for key in expected} == expected
     assert "ABSENT" not in env
-    assert report["argv"] == ["plain", f"{work}/arg", "$(VALUE)", "/workshop"]
+    assert report["argv"] == ["plain", f"{work}/arg", "$(VALUE)", "/scratchpad"]
     # Nothing of the host's environment but what a container has, too.
     assert "PYTHONPATH" not in env
     assert env["HOME"] == f"{world.folder('env')}/home"
