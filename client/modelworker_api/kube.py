@@ -19,6 +19,8 @@ class Kind:
 
 
 MODELWORKER: Final = Kind("ModelWorker", "modelworkers", "mw")
+REWARDMODEL: Final = Kind("RewardModel", "rewardmodels", "rwm")
+KINDS: Final = (MODELWORKER, REWARDMODEL)
 
 FIELD_MANAGER: Final = "modelworker-operator"
 """The one server-side-apply manager of every child and of `/status`."""
@@ -42,6 +44,8 @@ HEARTBEAT_TOKEN_DIR: Final = f"/var/run/secrets/{GROUP}/heartbeat"
 HEARTBEAT_TOKEN_FILE: Final = "token"  # noqa: S105 - the name of a file
 MODEL_DIR: Final = "/models"
 """Where a `pvc` or `hostPath` source is mounted in the worker container."""
+REFERENCE_DIR: Final = "/reference"
+"""Where the `pvc` or `hostPath` source of a reward model's reference model is mounted."""
 
 LEASE_NAME: Final = "modelworker-operator"
 MAX_NAME_LENGTH: Final = 50
@@ -49,11 +53,12 @@ MAX_NAME_LENGTH: Final = 50
 
 
 class ConditionType(StrEnum):
-    """The condition types of a ModelWorker; all have positive polarity."""
+    """The condition types; all have positive polarity. ScoringVerified is a RewardModel's."""
 
     ACCEPTED = "Accepted"
     AVAILABLE = "Available"
     PROGRESSING = "Progressing"
+    SCORING_VERIFIED = "ScoringVerified"
     READY = "Ready"
 
 
@@ -100,6 +105,15 @@ class Reason(StrEnum):
     DOWNLOAD_FAILED = "DownloadFailed"
     INSUFFICIENT_MEMORY = "InsufficientMemory"
     LOAD_FAILED = "LoadFailed"
+    # ScoringVerified
+    SELF_TEST_PASSED = "SelfTestPassed"
+    RECIPE_NOT_COMPARED = "RecipeNotCompared"
+    NOT_TESTED = "NotTested"
+    # ScoringVerified, and Ready: the worker's own word on its self-test.
+    TOKEN_NOT_IN_VOCABULARY = "TokenNotInVocabulary"  # noqa: S105 - no password
+    SCORE_SHAPE_MISMATCH = "ScoreShapeMismatch"
+    NON_FINITE_SCORE = "NonFiniteScore"
+    BATCH_MISMATCH = "BatchMismatch"
 
 
 class WorkerState(StrEnum):

@@ -48,6 +48,21 @@ class FailureReason(StrEnum):
     DOWNLOAD_FAILED = "DownloadFailed"
     INSUFFICIENT_MEMORY = "InsufficientMemory"
     LOAD_FAILED = "LoadFailed"
+    # A reward model that does not score as its recipe says.
+    TOKEN_NOT_IN_VOCABULARY = "TokenNotInVocabulary"  # noqa: S105 - no password
+    SCORE_SHAPE_MISMATCH = "ScoreShapeMismatch"
+    NON_FINITE_SCORE = "NonFiniteScore"
+    BATCH_MISMATCH = "BatchMismatch"
+
+
+class ScoringReport(Wire):
+    """How a reward worker scores; it is told once the self-test has passed."""
+
+    family: Annotated[str, Field(max_length=64)]
+    """The recipe that is used: where `Auto` was asked for, the one that was detected."""
+    recipe_hash: Annotated[str, Field(max_length=64)]
+    compared: bool
+    """Whether the recipe was compared with its reference formula on a real tokenizer."""
 
 
 class Heartbeat(Wire):
@@ -64,6 +79,8 @@ class Heartbeat(Wire):
     max_model_len: Annotated[int, Field(ge=1)] | None = None
     running: Annotated[int, Field(ge=0)] = 0
     waiting: Annotated[int, Field(ge=0)] = 0
+    scoring: ScoringReport | None = None
+    """A reward worker's alone."""
 
 
 class HeartbeatReply(Wire):

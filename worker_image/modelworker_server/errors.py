@@ -53,6 +53,26 @@ class ContextTooLong(BadRequest):
     type = "context_length_exceeded"
 
 
+class StepMismatch(BadRequest):
+    """An answer's steps cannot be told apart in its tokens; `step` is the index of the first."""
+
+    type = "step_mismatch"
+
+    def __init__(self, message: str, *, step: int, param: str | None = None) -> None:
+        super().__init__(message, param=param)
+        self.step = step
+
+
+class NonFiniteScore(WorkerError):
+    """The model gave NaN or infinity for the step of that index."""
+
+    type = "non_finite_score"
+
+    def __init__(self, message: str, *, step: int) -> None:
+        super().__init__(message)
+        self.step = step
+
+
 class UnsupportedParameter(BadRequest):
     """A known parameter that this worker does not implement: refused, never ignored."""
 

@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from modelworker_api import wire
-from modelworker_server.errors import Unsupported
+from modelworker_api import rewards, wire
+from modelworker_server.errors import Unsupported, WorkerError
+from modelworker_server.scoring.values import Item, Layout, Scores, ScoringInfo, Templated
 
 Progress = Callable[[wire.LoadState, int | None], None]
 """Called on the event loop while a worker loads: the state, and its percent done if known."""
@@ -36,6 +37,8 @@ class ModelConfig:
     token: str | None = field(default=None, repr=False)
     endpoint: str | None = None
     """Base URL of the hub, the public one if None."""
+    scoring: rewards.ScoringConfig | None = None
+    """How to score; None for a language model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,15 +198,21 @@ class BaseModelWorker(ABC):
 
     # --- work ------------------------------------------------------------------------
 
-    @abstractmethod
     async def generate(
-        self, prompt_ids: Sequence[int], params: SamplingParams
+        self,
+        prompt_ids: Sequence[int],  # noqa: ARG002 - a subclass uses them
+        params: SamplingParams,  # noqa: ARG002
     ) -> tuple[Sample, ...]:
         """`params.n` samples for one prompt, in index order, complete."""
+        raise Unsupported("this worker generates no text; call a ModelWorker")
 
-    @abstractmethod
-    def stream(self, prompt_ids: Sequence[int], params: SamplingParams) -> AsyncIterator[Sample]:
+    def stream(
+        self,
+        prompt_ids: Sequence[int],  # noqa: ARG002
+        params: SamplingParams,  # noqa: ARG002
+    ) -> AsyncIterator[Sample]:
         """The same, part by part as it is decoded; parts of the samples interleave."""
+        raise Unsupported("this worker generates no text; call a ModelWorker")
 
     async def embed(
         self,
@@ -215,9 +224,28 @@ class BaseModelWorker(ABC):
         """One vector of hidden size for each input."""
         raise Unsupported("this worker gives no embeddings")
 
-    async def value_inference(
+    # --- rewards ---------------------------------------------------------------------
+
+    @property
+    def scoring(self) -> ScoringInfo:
+        """How this worker scores. Raises `NotReady` before `load` is done."""
+        raise _no_rewards()
+
+    def lay_out(self, item: Item | Templated) -> Layout:  # noqa: ARG002
+        """Tokens and positions of one input; see `Scorer.lay_out`."""
+        raise _no_rewards()
+
+    def lay_out_tagged(self, text: str) -> Layout | None:  # noqa: ARG002
+        """The layout of a text with the recipe's tags in it; see `Scorer.lay_out_tagged`."""
+        raise _no_rewards()
+
+    async def score(
         self,
-        inputs: Sequence[str],  # noqa: ARG002 - a subclass uses them
-    ) -> list[list[float]]:
-        """Step scores of each input: what a reward worker gives."""
-        raise Unsupported("this worker gives no rewards; call a RewardModel")
+        layouts: Sequence[Layout],  # noqa: ARG002
+    ) -> list[Scores | WorkerError]:
+        """The scores of each input, or the error of that input alone, in order."""
+        raise _no_rewards()
+
+
+def _no_rewards() -> Unsupported:
+    return Unsupported("this worker gives no rewards; call a RewardModel")
