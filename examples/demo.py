@@ -1,8 +1,8 @@
-"""The whole path on one machine: apply a ModelWorker, call it, scale it, break it.
+"""The whole path on one machine: apply a policy and a reward model, call, scale and break them.
 
 Starts a devcluster (a real Kubernetes control plane and a process kubelet), installs the
-CRD and the operator, and applies `smollm2.yaml` with kubectl. Exits with 0 only if every
-step held; what it started is gone afterwards.
+CRDs and the operator, and applies `smollm2.yaml` and `smollm2-prm.yaml` with kubectl. Exits
+with 0 only if every step held; what it started is gone afterwards.
 """
 
 import math
@@ -21,6 +21,7 @@ from modelworker_devcluster import DevCluster
 
 EXAMPLES = Path(__file__).parent
 BATCH = 32
+SAMPLES = 4
 
 
 class DemoFailed(Exception):
@@ -48,14 +49,14 @@ def show(text: str) -> None:
         print(f"    {line}", flush=True)
 
 
-def wait_ready(cluster: DevCluster, replicas: int, timeout: float = 300.0) -> None:
-    """Show the Ready condition as it changes, until all replicas are ready."""
+def wait_ready(cluster: DevCluster, what: str, replicas: int, timeout: float = 300.0) -> None:
+    """Show the Ready condition of an object as it changes, until all replicas are ready."""
     last = ""
     deadline = time.monotonic() + timeout
     while True:
         seen = cluster.kubectl(
             "get",
-            "mw/smollm2",
+            what,
             "-o",
             "jsonpath={.status.readyReplicas}"
             "{'/'}{.spec.replicas} ready, {.status.conditions[?(@.type=='Ready')].reason}: "
@@ -93,6 +94,23 @@ def call(lm: LM) -> None:
     check(abs(norm - 1) < 1e-3, f"an embedding of norm 1 was expected, not {norm}")
 
 
+def best_of_n() -> None:
+    """Run the example: the policy answers, the reward model scores the steps of each answer."""
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "best_of_n.py"), "-n", str(SAMPLES)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    show(done.stdout + done.stderr)
+    check(done.returncode == 0, f"best_of_n.py ended with {done.returncode}")
+    lines = done.stdout.splitlines()
+    scores = [float(line.split()[2]) for line in lines if line.startswith("answer ")]
+    best = float(next(line for line in lines if line.startswith("best: ")).split()[1])
+    check(len(scores) == SAMPLES, f"{len(scores)} of {SAMPLES} answers have a score")
+    check(best == max(scores), f"the best of {scores} is not {best}")
+
+
 def kill_one_worker_under_load(cluster: DevCluster, lm: LM) -> None:
     """Kill a worker with SIGKILL while a batch runs; every answer must arrive, in order."""
     prompts = [f"Count on from {start}: {start + 1}, {start + 2}," for start in range(BATCH)]
@@ -122,23 +140,30 @@ def demo(cluster: DevCluster) -> None:
     """Every step, in order."""
     os.environ["KUBECONFIG"] = str(cluster.kubeconfig)
     os.environ["PATH"] = f"{cluster.binaries}{os.pathsep}{os.environ['PATH']}"
-    with step("install the CRD and start the operator"):
+    with step("install the CRDs and start the operator"):
         cluster.install_operator()
     with step("kubectl apply -f examples/smollm2.yaml, and fill its volume with the model"):
         show(cluster.kubectl("apply", "-f", str(EXAMPLES / "smollm2.yaml")))
         subprocess.run([sys.executable, str(EXAMPLES / "fill_volume.py")], check=True)
     with step("wait until the worker is ready"):
-        wait_ready(cluster, 1)
+        wait_ready(cluster, "mw/smollm2", 1)
         show(cluster.kubectl("get", "mw"))
     with LM("smollm2") as lm:
         with step("call it from Python"):
             call(lm)
+        with step("kubectl apply -f examples/smollm2-prm.yaml: a reward model"):
+            show(cluster.kubectl("apply", "-f", str(EXAMPLES / "smollm2-prm.yaml")))
+            wait_ready(cluster, "rwm/smollm2-prm", 1)
+            show(cluster.kubectl("get", "rwm"))
+        with step(f"best of {SAMPLES}: the policy samples, the reward model scores each step"):
+            best_of_n()
         with step("kubectl scale mw/smollm2 --replicas=2"):
             show(cluster.kubectl("scale", "mw/smollm2", "--replicas=2"))
-            wait_ready(cluster, 2)
+            wait_ready(cluster, "mw/smollm2", 2)
         with step(f"kill one of two workers while a batch of {BATCH} runs"):
             kill_one_worker_under_load(cluster, lm)
-    with step("kubectl delete -f examples/smollm2.yaml"):
+    with step("kubectl delete -f examples/smollm2-prm.yaml -f examples/smollm2.yaml"):
+        show(cluster.kubectl("delete", "-f", str(EXAMPLES / "smollm2-prm.yaml"), "--wait=true"))
         show(cluster.kubectl("delete", "-f", str(EXAMPLES / "smollm2.yaml"), "--wait=true"))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from modelworker_api import kube, wire
 from modelworker_operator.config import Config
 from modelworker_operator.desired import Manifest, desired_children
-from modelworker_operator.spec import ModelWorker, parse_modelworker
+from modelworker_operator.spec import WorkerObject, parse
 from modelworker_operator.status import Beat, Observed, status_for
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -40,14 +40,40 @@ def raw_modelworker(
     }
 
 
+def raw_rewardmodel(
+    *,
+    status: Mapping[str, Any] | None = None,
+    generation: int = 1,
+    scoring: Mapping[str, Any] | None = None,
+    **spec: Any,
+) -> dict[str, Any]:
+    """A RewardModel called ns/smol; `scoring` is added to the least that it needs."""
+    spec = {"scoring": {"type": "Process", **(scoring or {})}, **spec}
+    raw = raw_modelworker(status=status, generation=generation, **spec)
+    return {**raw, "kind": kube.REWARDMODEL.kind}
+
+
+def rewardmodel(
+    *,
+    status: Mapping[str, Any] | None = None,
+    generation: int = 1,
+    scoring: Mapping[str, Any] | None = None,
+    **spec: Any,
+) -> WorkerObject:
+    """The same, parsed."""
+    raw = raw_rewardmodel(status=status, generation=generation, scoring=scoring, **spec)
+    return parse(kube.REWARDMODEL, raw)
+
+
 def modelworker(
     *, status: Mapping[str, Any] | None = None, generation: int = 1, **spec: Any
-) -> ModelWorker:
+) -> WorkerObject:
     """The same, parsed."""
-    return parse_modelworker(raw_modelworker(status=status, generation=generation, **spec))
+    return parse(kube.MODELWORKER, raw_modelworker(status=status, generation=generation, **spec))
 
 
 def deployment(
+    worker: WorkerObject | None = None,
     *,
     replicas: int = 1,
     updated: int | None = None,
@@ -55,7 +81,8 @@ def deployment(
     **status: Any,
 ) -> Manifest:
     """The Deployment of ns/smol, seen by its controller; rolled out unless told otherwise."""
-    worker = modelworker(replicas=replicas)
+    worker = worker or modelworker(replicas=replicas)
+    replicas = worker.spec.replicas
     live = desired_children(worker, CONFIG)[0]
     return {
         **live,
@@ -70,9 +97,9 @@ def deployment(
     }
 
 
-def service() -> Manifest:
-    """The Service of ns/smol."""
-    return desired_children(modelworker(), CONFIG)[1]
+def service(worker: WorkerObject) -> Manifest:
+    """The Service of an object."""
+    return desired_children(worker, CONFIG)[1]
 
 
 def pod(
@@ -145,7 +172,7 @@ def beat(state: wire.LoadState = wire.LoadState.READY, *, age: float = 1.0, **fi
 
 
 def status_of(
-    worker: ModelWorker | None = None,
+    worker: WorkerObject | None = None,
     *pods: Manifest,
     live: Manifest | None = None,
     beats: Mapping[str, Beat] | None = None,
@@ -154,10 +181,9 @@ def status_of(
 ) -> dict[str, Any]:
     """`status_for` with the children of a rolled-out object unless told otherwise."""
     worker = worker or modelworker()
-    replicas = worker.spec.replicas
     return status_for(
         worker,
-        Observed(live or deployment(replicas=replicas), service(), pods),
+        Observed(live or deployment(worker), service(worker), pods),
         {f"uid-{name}": one for name, one in (beats or {}).items()},
         now=now,
         **{"problem": None, "in_grace": False, **rest},

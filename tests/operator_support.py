@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from modelworker_api import kube
 from modelworker_devcluster import DevCluster
 from tests.support import eventually
 
@@ -32,8 +33,9 @@ def install_crds(cluster: DevCluster) -> None:
     """Install the custom resource definitions and wait until they are served."""
     cluster.kubectl("apply", "-f", str(ROOT / "crds"))
     eventually(
-        lambda: "modelworkers" in cluster.kubectl("get", "--raw", "/apis/modelworker.dev/v1alpha1"),
-        what="served ModelWorkers",
+        lambda: cluster.kubectl("api-resources", "--api-group=modelworker.dev", "-o=name").split(),
+        until=lambda served: len(served) == len(kube.KINDS),
+        what="served kinds",
     )
 
 
@@ -135,10 +137,11 @@ def operator(cluster: DevCluster, namespace: str, **options: Any) -> Iterator[Op
 
 @dataclass(frozen=True)
 class Objects:
-    """Shorthand for one namespace of a cluster."""
+    """Shorthand for the objects of one kind in one namespace of a cluster."""
 
     cluster: DevCluster
     namespace: str
+    kind: kube.Kind = kube.MODELWORKER
 
     def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = True) -> str:
         """Output of kubectl in the namespace."""
@@ -154,49 +157,55 @@ class Objects:
         self.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
 
     def apply_worker(self, name: str, **spec: Any) -> None:
-        """Apply a ModelWorker; `spec` is added to a small valid one."""
+        """Apply an object of the kind; `spec` is added to a small valid one."""
+        scoring = {"scoring": {"type": "Process"}} if self.kind == kube.REWARDMODEL else {}
         self.apply(
             {
-                "apiVersion": "modelworker.dev/v1alpha1",
-                "kind": "ModelWorker",
+                "apiVersion": kube.API_VERSION,
+                "kind": self.kind.kind,
                 "metadata": {"name": name},
                 "spec": {
                     "replicas": 1,
                     "gpu": {"count": 0},
                     "image": "local/worker",
                     "model": {"source": {"hostPath": {"path": "/models/none"}}},
+                    **scoring,
                     **spec,
                 },
             }
         )
 
     def status(self, name: str) -> dict[str, Any]:
-        """Status of a ModelWorker; empty while it has none."""
-        found: dict[str, Any] = self.get("mw", name).get("status", {})
+        """Status of an object; empty while it has none."""
+        found: dict[str, Any] = self.get(self.kind.short, name).get("status", {})
         return found
 
     def condition(self, name: str, kind: str) -> dict[str, Any]:
-        """One condition of a ModelWorker; empty while there is none."""
+        """One condition of an object; empty while there is none."""
         conditions = self.status(name).get("conditions", [])
         return next((one for one in conditions if one["type"] == kind), {})
 
     def wait_reconciled(self, name: str, timeout: float = 15.0) -> dict[str, Any]:
-        """The ModelWorker once its status speaks of its newest generation."""
+        """The object once its status speaks of its newest generation."""
 
         def seen() -> dict[str, Any]:
-            found = self.get("mw", name)
+            found = self.get(self.kind.short, name)
             current = found.get("status", {}).get("observedGeneration")
             return found if current == found["metadata"]["generation"] else {}
 
         return eventually(seen, timeout=timeout, what=f"reconciled {name}")
 
+    def selector(self, name: str) -> str:
+        """Label selector of an object's children."""
+        return f"{kube.LABEL_KIND}={self.kind.kind},{kube.LABEL_NAME}={name}"
+
     def children(self, name: str) -> dict[str, dict[str, Any]]:
-        """Deployment and Service of a ModelWorker, by kind, as far as they exist."""
-        listed = self.get("deployments,services", "-l", f"modelworker.dev/name={name}")
+        """Deployment and Service of an object, by their kind, as far as they exist."""
+        listed = self.get("deployments,services", "-l", self.selector(name))
         return {item["kind"]: item for item in listed["items"]}
 
     def wait_children(self, name: str, timeout: float = 15.0) -> dict[str, dict[str, Any]]:
-        """Deployment and Service of a ModelWorker once both exist."""
+        """Deployment and Service of an object once both exist."""
         return eventually(
             lambda: self.children(name),
             until=lambda found: set(found) == {"Deployment", "Service"},

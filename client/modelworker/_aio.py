@@ -1,19 +1,18 @@
 """AsyncLM: the client's core. The sync face in `_lm` only waits for it."""
 
-import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import Any, Final, Literal, Self, TypeVar, Unpack, overload
+from typing import Any, Final, Literal, TypeVar, Unpack, overload
 
 from modelworker import _answers, _calls, _requests
 from modelworker._answers import Answer
-from modelworker._batch import OnError
+from modelworker._batch import OnError, checked_on_error
 from modelworker._calls import Call
-from modelworker._errors import InvalidRequest, ModelWorkerError
+from modelworker._client import AsyncClient, LMArguments
+from modelworker._errors import ModelWorkerError
 from modelworker._requests import Body, Message, Pooling, Prompt, SamplingOptions
 from modelworker._results import Chunk, Generation
-from modelworker._sessions import Sessions
-from modelworker._settings import Settings, seconds, settings
+from modelworker._settings import Settings
 
 COMPLETIONS: Final = "/v1/completions"
 CHAT: Final = "/v1/chat/completions"
@@ -26,61 +25,12 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class AsyncLM:
+class AsyncLM(LMArguments, AsyncClient[Settings]):
     """A language model by name, awaitable; the arguments and methods are those of `LM`.
 
     It works in any event loop: connections belong to the loop that runs the call, and
     each loop gets its own. Close it with `aclose`, or use it in `async with`.
     """
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        namespace: str | None = None,
-        endpoints: Sequence[str] | None = None,
-        kubeconfig: str | os.PathLike[str] | None = None,
-        context: str | None = None,
-        timeout: float = 600.0,
-        ready_timeout: float = 600.0,
-        max_in_flight: int | None = None,
-        progress: bool | None = None,
-    ) -> None:
-        self.__setstate__(
-            settings(
-                name,
-                namespace=namespace,
-                endpoints=endpoints,
-                kubeconfig=kubeconfig,
-                context=context,
-                timeout=timeout,
-                ready_timeout=ready_timeout,
-                max_in_flight=max_in_flight,
-                progress=progress,
-            )
-        )
-
-    def __getstate__(self) -> Settings:
-        return self._settings
-
-    def __setstate__(self, state: Settings) -> None:
-        self._settings = state
-        self._sessions = Sessions(state)
-
-    def __repr__(self) -> str:
-        s = self._settings
-        where = f"endpoints={list(s.endpoints)}" if s.endpoints else f"namespace={s.namespace!r}"
-        return f"{type(self).__name__}({s.name!r}, {where})"
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Close what belongs to the running event loop; a later call opens it anew."""
-        await self._sessions.aclose()
 
     # --- calls -----------------------------------------------------------------------
 
@@ -298,29 +248,12 @@ class AsyncLM:
             return await _calls.one(self._sessions.here(), call, text)
         return await self._every(call, _requests.checked_texts(text))
 
-    # --- what is known now -----------------------------------------------------------
-
-    async def workers(self) -> tuple[str, ...]:
-        """Base URLs of the ready workers, as known in this event loop; asks nobody."""
-        return self._sessions.here().workers
-
-    async def in_flight(self) -> dict[str, int]:
-        """Calls under way from this event loop, by worker; those without any are left out."""
-        return self._sessions.here().in_flight
-
     # --- the way to the workers ------------------------------------------------------
-
-    def _seconds(self, timeout: float | None) -> float:
-        if timeout is None:
-            return self._settings.timeout
-        seconds("timeout", timeout)
-        return timeout
 
     async def _many(
         self, call: Call[Item, Result], items: Sequence[Item], on_error: OnError
     ) -> list[Any]:
-        if on_error not in {"raise", "return"}:
-            raise InvalidRequest(f"on_error must be 'raise' or 'return', not {on_error!r}")
+        checked_on_error(on_error)
         return await _calls.many(
             self._sessions.here(), call, items, on_error=on_error, progress=self._settings.progress
         )

@@ -30,7 +30,7 @@ def completion(answer: Answer, *, n: int) -> Generation:
     Raises:
         WorkerFailed: if the answer has not the documented shape.
     """
-    return _read(answer, lambda body: _generation(answer, body, _completion_sample, n))
+    return read(answer, lambda body: _generation(answer, body, _completion_sample, n))
 
 
 def chat(answer: Answer, *, n: int) -> Generation:
@@ -39,17 +39,17 @@ def chat(answer: Answer, *, n: int) -> Generation:
     Raises:
         WorkerFailed: if the answer has not the documented shape.
     """
-    return _read(answer, lambda body: _generation(answer, body, _chat_sample, n))
+    return read(answer, lambda body: _generation(answer, body, _chat_sample, n))
 
 
 def completion_chunks(answer: Answer) -> list[Chunk]:
     """The parts in one event of a completion stream."""
-    return _read(answer, lambda body: [_completion_chunk(c) for c in body["choices"]])
+    return read(answer, lambda body: [_completion_chunk(c) for c in body["choices"]])
 
 
 def chat_chunks(answer: Answer) -> list[Chunk]:
     """The parts in one event of a chat stream; an event that only opens a message has none."""
-    return _read(
+    return read(
         answer,
         lambda body: [
             chunk
@@ -68,18 +68,23 @@ def embeddings(answer: Answer, *, count: int) -> list[list[float]]:
             raise ValueError(f"{len(data)} vectors for {count} inputs")
         return [_vector(item["embedding"]) for item in data]
 
-    return _read(answer, vectors)
+    return read(answer, vectors)
 
 
 def token_count(answer: Answer) -> int:
     """Number of tokens that `POST /tokenize` found."""
-    return _read(answer, lambda body: int(body["count"]))
+    return read(answer, lambda body: int(body["count"]))
 
 
 # --- the shapes ----------------------------------------------------------------------
 
 
-def _read(answer: Answer, parse: Callable[[Mapping[str, Any]], T]) -> T:
+def read(answer: Answer, parse: Callable[[Mapping[str, Any]], T]) -> T:
+    """What `parse` makes of the body.
+
+    Raises:
+        WorkerFailed: if the body does not fit.
+    """
     try:
         return parse(answer.payload)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:

@@ -36,7 +36,7 @@ async def one(session: "Session", call: Call[Item, Result], item: Item) -> Resul
     await session.ready()
     until = session.until(call.timeout)
     async with session.gate.place(until):
-        return await _ask(session, call, item, until)
+        return await ask(session, call, item, until)
 
 
 async def many(
@@ -52,11 +52,11 @@ async def many(
         return []
     await session.ready()
 
-    async def ask(index: int) -> Result:
-        return await _ask(session, call, items[index], session.until(call.timeout))
+    async def answer(index: int) -> Result:
+        return await ask(session, call, items[index], session.until(call.timeout))
 
     with _progress.counting(session.model, len(items), progress) as advance:
-        return await in_order(len(items), ask, session.gate, on_error=on_error, advance=advance)
+        return await in_order(len(items), answer, session.gate, on_error=on_error, advance=advance)
 
 
 async def stream(
@@ -87,6 +87,7 @@ async def stream(
             ) from error
 
 
-async def _ask(session: "Session", call: Call[Item, Result], item: Item, until: float) -> Result:
+async def ask(session: "Session", call: Call[Item, Result], item: Item, until: float) -> Result:
+    """The answer for one item by this time of the loop's clock, ready workers being known."""
     answer = await session.post(call.path, call.body(item, session.model), until)
     return call.parse(answer, item)

@@ -1,4 +1,4 @@
-"""Where the workers are: given by the caller, or followed by a watch of the ModelWorker.
+"""Where the workers are: given by the caller, or followed by a watch of the object.
 
 Calls read `workers` from memory; the API server is asked once, then watched. While it is
 away the last known workers stay.
@@ -84,7 +84,7 @@ async def _connect(settings: Settings) -> "Cluster":
 
 
 class Watched:
-    """The workers of a ModelWorker, followed through the Kubernetes API."""
+    """The workers of a ModelWorker or RewardModel, followed through the Kubernetes API."""
 
     given = False
 
@@ -95,6 +95,7 @@ class Watched:
         luck: Callable[[], float] = random.random,
     ) -> None:
         self._settings = settings
+        self._kind = settings.kind
         self._connect = connect
         self._luck = luck
         self._view: View | None = None
@@ -121,7 +122,7 @@ class Watched:
         """Wait for a ready worker until this time of the event loop's clock.
 
         The first contact with the API server has a time of its own, so that even a short
-        wait ends with what the ModelWorker says.
+        wait ends with what the object says.
 
         Raises:
             ModelWorkerNotFound, Rejected, NoCluster, AccessDenied, NotInstalled: at once.
@@ -145,7 +146,7 @@ class Watched:
                 limit = until
                 if self._view.rejected is not None:
                     raise _errors.Rejected(
-                        f"ModelWorker {self.model} is not accepted: {self._view.rejected}; "
+                        f"{self._kind.kind} {self.model} is not accepted: {self._view.rejected}; "
                         "correct its spec and apply it again"
                     )
                 if now >= limit:
@@ -169,15 +170,15 @@ class Watched:
             return copy.copy(self._trouble)
         return _errors.ClusterUnavailable(
             f"the API server did not answer within {FIRST_CONTACT_SECONDS:.0f} s; "
-            "`kubectl get mw` shows whether it can be reached"
+            f"`kubectl get {self._kind.short}` shows whether it can be reached"
         )
 
     def _not_ready(self, view: View) -> str:
         stale = f" (and the API server is away: {self._trouble})" if self._trouble else ""
         namespace, _, name = self.model.rpartition("/")
         return (
-            f"ModelWorker {self.model} has no ready worker: {view.waiting}{stale}; "
-            f"`kubectl describe mw {name} -n {namespace}` tells more"
+            f"{self._kind.kind} {self.model} has no ready worker: {view.waiting}{stale}; "
+            f"`kubectl describe {self._kind.short} {name} -n {namespace}` tells more"
         )
 
     # --- the watch -------------------------------------------------------------------
@@ -247,6 +248,7 @@ class Watched:
         else:
             there = f"there are: {', '.join(names)}" if names else "there are none"
         return _errors.ModelWorkerNotFound(
-            f"no ModelWorker {self._settings.name!r} in namespace {namespace!r}; {there}. "
-            f"`kubectl get mw -n {namespace}` lists them, `-A` those of every namespace"
+            f"no {self._kind.kind} {self._settings.name!r} in namespace {namespace!r}; {there}. "
+            f"`kubectl get {self._kind.short} -n {namespace}` lists them, "
+            "`-A` those of every namespace"
         )

@@ -57,7 +57,7 @@ class ClusterUnavailable(ModelWorkerError):
 
 
 class NotInstalled(ModelWorkerError):
-    """The cluster does not know the ModelWorker kind."""
+    """The cluster does not know the kind ModelWorker, or RewardModel."""
 
 
 class AccessDenied(ModelWorkerError):
@@ -69,11 +69,11 @@ class Expired(ModelWorkerError):
 
 
 class ModelWorkerNotFound(ModelWorkerError, LookupError):
-    """There is no ModelWorker of this name."""
+    """There is no ModelWorker, or for `RMCall` no RewardModel, of this name."""
 
 
 class Rejected(ModelWorkerError):
-    """The operator does not accept the ModelWorker's spec; waiting would not help."""
+    """The operator does not accept the object's spec; waiting would not help."""
 
 
 class NotReady(ModelWorkerError, TimeoutError):
@@ -128,8 +128,56 @@ class StreamInterrupted(ModelWorkerError):
         return type(self), (self.args[0], self.chunks), self.__dict__
 
 
+# --- scoring, and batches ------------------------------------------------------------
+
+
+class ScoreError(ModelWorkerError):
+    """The worker could not score one input; the others are not touched by it.
+
+    `index` is its place in the list that was asked for (0 for a single one), `step` the
+    step at fault where there is one, `type` the worker's word for what went wrong, such
+    as `step_mismatch`, `no_steps` or `non_finite_score`.
+    """
+
+    def __init__(self, message: str, index: int, step: int | None, kind: str) -> None:
+        super().__init__(message)
+        self.index = index
+        self.step = step
+        self.type = kind
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.index, self.step, self.type), self.__dict__
+
+
+class InputTooLong(ScoreError, ContextTooLong):
+    """One input does not fit into the reward model's context."""
+
+
+class RevisionChanged(ModelWorkerError):
+    """A score came from another model revision or recipe than the first of this client."""
+
+
+class Cancelled(ModelWorkerError):
+    """The item was cancelled before its result came."""
+
+
+class PartialBatch(ModelWorkerError):
+    """Some items of a batch have failed: `results` and `errors` hold each item by index."""
+
+    def __init__(
+        self, message: str, results: Mapping[int, Any], errors: Mapping[int, ModelWorkerError]
+    ) -> None:
+        super().__init__(message)
+        self.results = results
+        self.errors = errors
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.results, self.errors), self.__dict__
+
+
 # --- mapping -------------------------------------------------------------------------
 
+_CONTEXT_TYPE = "context_length_exceeded"
 _CONTEXT_WORDS = "maximum context length"
 _GATEWAY = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 
@@ -156,11 +204,11 @@ def from_answer(
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         error = Overloaded(
             f"worker {worker} is over its limit: {said}; "
-            "lower max_in_flight, or `kubectl scale` the ModelWorker up"
+            "lower max_in_flight, or add replicas with `kubectl scale`"
         )
     elif status in _GATEWAY:
         error = Unavailable(f"worker {worker} is not serving: {said}")
-    elif kind == "context_length_exceeded" or _CONTEXT_WORDS in said:
+    elif kind == _CONTEXT_TYPE or _CONTEXT_WORDS in said:
         error = ContextTooLong(said)
     elif status == HTTPStatus.NOT_FOUND and kind in {"model_not_found", "NotFoundError"}:
         error = ModelNotServed(f"worker {worker} does not serve this model: {said}")
@@ -177,23 +225,33 @@ def from_answer(
     return error
 
 
-def from_cluster(status: int, message: str, *, namespace: str, server: str) -> ModelWorkerError:
-    """The error that an answer of the Kubernetes API server stands for."""
+def from_item(message: str, *, kind: str, index: int, step: int | None, worker: str) -> ScoreError:
+    """The error that a worker's answer gives for one input, in the worker's words."""
+    made = InputTooLong if kind == _CONTEXT_TYPE else ScoreError
+    error = made(f"input {index}: {message}", index, step, kind)
+    error.worker = worker
+    return error
+
+
+def from_cluster(
+    status: int, message: str, *, kind: kube.Kind, namespace: str, server: str
+) -> ModelWorkerError:
+    """The error that an answer of the Kubernetes API server about that kind stands for."""
     if status == HTTPStatus.FORBIDDEN:
         return AccessDenied(
             f"the API server {server} refused: {message}. Reading workers needs the verbs list "
-            f"and watch: `kubectl create role {kube.MODELWORKER.plural}-reader -n {namespace} "
-            f"--verb=get,list,watch --resource={kube.MODELWORKER.plural}.{kube.GROUP}`, "
+            f"and watch: `kubectl create role {kind.plural}-reader -n {namespace} "
+            f"--verb=get,list,watch --resource={kind.plural}.{kube.GROUP}`, "
             "then bind it"
         )
     if status == HTTPStatus.UNAUTHORIZED:
         return AccessDenied(
             f"the API server {server} does not accept the credentials: {message}; "
-            "`kubectl get mw` with the same kubeconfig shows whether they work"
+            f"`kubectl get {kind.short}` with the same kubeconfig shows whether they work"
         )
     if status == HTTPStatus.NOT_FOUND:
         return NotInstalled(
-            f"the cluster {server} does not know the kind ModelWorker: "
+            f"the cluster {server} does not know the kind {kind.kind}: "
             "install its CRD with `kubectl apply -f crds/`"
         )
     if status == HTTPStatus.GONE:

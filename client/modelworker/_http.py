@@ -11,7 +11,7 @@ import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import httpx
 
@@ -41,28 +41,6 @@ def _keepalive_options() -> Iterable[tuple[int, int, int]]:
     for name, value in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 4)):
         if hasattr(socket, name):
             yield socket.IPPROTO_TCP, getattr(socket, name), value
-
-
-def encode(body: dict[str, Any]) -> bytes:
-    """The body as JSON.
-
-    Raises:
-        InvalidRequest: if something in it is not JSON, NaN and infinity included.
-    """
-    try:
-        text = json.dumps(
-            body, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain
-        )
-        return text.encode()
-    except (TypeError, ValueError) as error:  # UnicodeEncodeError is a ValueError
-        raise _errors.InvalidRequest(f"the request cannot be sent as JSON: {error}") from error
-
-
-def _plain(value: Any) -> Any:
-    """Scalars of numpy and torch as Python numbers."""
-    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
-        return value.item()
-    raise TypeError(f"{value!r:.80} is a {type(value).__name__}")
 
 
 class _Transports:

@@ -38,10 +38,11 @@ class Event:
 
 
 class Cluster:
-    """Reads ModelWorkers of one namespace. Belongs to one event loop."""
+    """Reads the objects of one kind in one namespace. Belongs to one event loop."""
 
-    def __init__(self, api: Any, *, namespace: str, in_cluster: bool) -> None:
+    def __init__(self, api: Any, *, kind: kube.Kind, namespace: str, in_cluster: bool) -> None:
         self._api = api
+        self._kind = kind
         self.namespace = namespace
         self.in_cluster = in_cluster
         self.server: str = api.configuration.host
@@ -51,7 +52,7 @@ class Cluster:
         await self._api.close()
 
     async def read(self, name: str) -> tuple[Mapping[str, Any] | None, str]:
-        """The ModelWorker, None if there is none, and the version to watch from.
+        """The object, None if there is none, and the version to watch from.
 
         Raises:
             ModelWorkerError: if the API server does not answer, or refuses.
@@ -60,12 +61,12 @@ class Cluster:
         return next(iter(listing["items"]), None), listing["metadata"]["resourceVersion"]
 
     async def names(self) -> list[str]:
-        """Names of the ModelWorkers in the namespace."""
+        """Names of the objects in the namespace."""
         listing = await self._list()
         return sorted(item["metadata"]["name"] for item in listing["items"])
 
     async def watch(self, name: str, version: str) -> AsyncGenerator[Event, None]:
-        """Changes of the ModelWorker after `version`, until the server ends the watch.
+        """Changes of the object after `version`, until the server ends the watch.
 
         Raises:
             Expired: the version is too old to watch from: list again.
@@ -97,7 +98,7 @@ class Cluster:
             "group": kube.GROUP,
             "version": kube.VERSION,
             "namespace": self.namespace,
-            "plural": kube.MODELWORKER.plural,
+            "plural": self._kind.plural,
         }
 
     @contextmanager
@@ -106,7 +107,11 @@ class Cluster:
             yield
         except client.ApiException as error:
             raise _errors.from_cluster(
-                error.status, _message(error), namespace=self.namespace, server=self.server
+                error.status,
+                _message(error),
+                kind=self._kind,
+                namespace=self.namespace,
+                server=self.server,
             ) from error
         except (aiohttp.ClientError, OSError, ValueError, LookupError, TypeError) as error:
             said = str(error) or type(error).__name__
@@ -133,7 +138,12 @@ async def connect(settings: Settings) -> Cluster:
             own = _context_namespace(files, settings.context)
     except Exception as error:
         raise _errors.NoCluster(_no_cluster(files, settings.context, error)) from error
-    return Cluster(api, namespace=settings.namespace or own or "default", in_cluster=files is None)
+    return Cluster(
+        api,
+        kind=settings.kind,
+        namespace=settings.namespace or own or "default",
+        in_cluster=files is None,
+    )
 
 
 def kubeconfig_files(given: str | None) -> str | None:

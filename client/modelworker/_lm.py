@@ -1,18 +1,18 @@
 """LM: the sync face of `AsyncLM`."""
 
-import os
 from collections.abc import Generator, Sequence
-from typing import Any, Literal, Self, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 from modelworker import _sync
 from modelworker._aio import AsyncLM
 from modelworker._batch import OnError
+from modelworker._client import LMArguments, SyncClient
 from modelworker._errors import ModelWorkerError
 from modelworker._requests import Message, Pooling, Prompt, SamplingOptions
 from modelworker._results import Chunk, Generation
 
 
-class LM:
+class LM(LMArguments, SyncClient[AsyncLM]):
     """A language model served by the workers of a ModelWorker, by name.
 
     The workers are found by watching the ModelWorker through the Kubernetes API, and
@@ -43,52 +43,7 @@ class LM:
         InvalidRequest: for arguments that can never work.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        namespace: str | None = None,
-        endpoints: Sequence[str] | None = None,
-        kubeconfig: str | os.PathLike[str] | None = None,
-        context: str | None = None,
-        timeout: float = 600.0,
-        ready_timeout: float = 600.0,
-        max_in_flight: int | None = None,
-        progress: bool | None = None,
-    ) -> None:
-        self.aio = AsyncLM(
-            name,
-            namespace=namespace,
-            endpoints=endpoints,
-            kubeconfig=kubeconfig,
-            context=context,
-            timeout=timeout,
-            ready_timeout=ready_timeout,
-            max_in_flight=max_in_flight,
-            progress=progress,
-        )
-        """The same, awaitable."""
-
-    def __repr__(self) -> str:
-        return repr(self.aio).removeprefix("Async")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections and stop watching; a later call opens them anew."""
-        _sync.run(self.aio.aclose())
-
-    def workers(self) -> tuple[str, ...]:
-        """Base URLs of the ready workers, as known now; empty before the first call."""
-        return _sync.run(self.aio.workers())
-
-    def in_flight(self) -> dict[str, int]:
-        """Calls of this LM under way, by worker; those without any are left out."""
-        return _sync.run(self.aio.in_flight())
+    _core = AsyncLM
 
     @overload
     def generate(

@@ -1,4 +1,4 @@
-"""A ModelWorker as the API server gives it -> what a caller needs of it. Pure."""
+"""A ModelWorker or RewardModel as the API server gives it -> what a caller needs. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ NO_STATUS: Final = "it has no status yet; is the operator running?"
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One state of a ModelWorker.
+    """One state of such an object.
 
     `workers` are the base URLs of the ready ones, `service` that of the Service.
     `rejected` is set when the operator does not accept the present spec; `waiting` says
@@ -26,7 +26,7 @@ class View:
 
 
 def view_of(body: Mapping[str, Any]) -> View:
-    """What a caller needs of a ModelWorker's metadata and status."""
+    """What a caller needs of its metadata and status."""
     status = body.get("status") or {}
     workers = status.get("workers") or []
     generation = (body.get("metadata") or {}).get("generation", 0)

@@ -1,13 +1,21 @@
-"""Everything an LM keeps for one event loop, and the way of one call to a worker."""
+"""Everything a client keeps for one event loop, and the way of one call to a worker."""
 
 import asyncio
 import os
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+)
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
 
-from modelworker import _errors, _http, _progress
+from modelworker import _errors, _http, _json, _progress
 from modelworker._answers import Answer
 from modelworker._batch import Gate
 from modelworker._endpoints import Endpoints, Given, Watched
@@ -16,6 +24,9 @@ from modelworker._routing import Balancer
 from modelworker._settings import Settings
 
 IN_FLIGHT_PER_WORKER: Final = 64
+TOKENS_IN_FLIGHT_PER_WORKER: Final = 49_152
+"""Estimated tokens of scoring requests under way: enough for a worker to have the next one
+at hand, and so few that the last of them is not late."""
 GIVEN_CONTACT_SECONDS: Final = 10.0
 """How long workers that the caller named are tried when none has ever answered."""
 
@@ -45,7 +56,9 @@ class Session:
         self._answered = False
         self._first_wait = asyncio.Lock()
         self._closing: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self.gate = Gate(self._limit)
+        self.token_gate = Gate(lambda: TOKENS_IN_FLIGHT_PER_WORKER * self._known_workers())
 
     @property
     def model(self) -> str:
@@ -85,7 +98,7 @@ class Session:
         Raises:
             ModelWorkerError: what the request ended with after all retries.
         """
-        content = _http.encode(body)
+        content = _json.encode(body)
 
         async def exchange(worker: str) -> Answer:
             with self._under_way(worker):
@@ -104,7 +117,7 @@ class Session:
         Raises:
             ModelWorkerError: what the request ended with after all retries.
         """
-        content = _http.encode(body)
+        content = _json.encode(body)
 
         async def exchange(
             worker: str,
@@ -131,8 +144,19 @@ class Session:
             except TimeoutError as error:
                 raise _timed_out("the worker") from error
 
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do work in the background until it is done or the session is closed."""
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
     async def aclose(self) -> None:
-        """Stop following the workers and close every connection."""
+        """End the background's work, stop following the workers and close every connection."""
+        if tasks := list(self._tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
         await self._endpoints.aclose()
         await self._pool.aclose()
 
@@ -145,8 +169,10 @@ class Session:
         self._closing = self._loop.create_task(self.aclose())
 
     def _limit(self) -> int:
-        per_worker = IN_FLIGHT_PER_WORKER * max(1, len(self._endpoints.workers))
-        return self._settings.max_in_flight or per_worker
+        return self._settings.max_in_flight or IN_FLIGHT_PER_WORKER * self._known_workers()
+
+    def _known_workers(self) -> int:
+        return max(1, len(self._endpoints.workers))
 
     @contextmanager
     def _under_way(self, worker: str) -> Iterator[None]:
@@ -225,5 +251,5 @@ def _effort(attempts: int, elapsed: float) -> str:
 def _timed_out(where: str) -> _errors.CallTimeout:
     return _errors.CallTimeout(
         f"{where} had not answered when the call's time was over; "
-        "raise timeout, lower max_tokens, or scale the ModelWorker up"
+        "raise timeout, ask for less at once, or add replicas with `kubectl scale`"
     )

@@ -1,4 +1,4 @@
-"""The sessions of one LM, one for each event loop that has called it."""
+"""The sessions of one client, one for each event loop that has called it."""
 
 import asyncio
 import weakref
@@ -14,7 +14,7 @@ class Sessions:
     """Finds or makes the running event loop's session."""
 
     def __init__(self, settings: Settings) -> None:
-        # The HTTP library takes longer to import than everything else here: the first LM
+        # The HTTP library takes longer to import than everything else here: the first client
         # pays for it, not `import modelworker`.
         from modelworker._session import Session  # noqa: PLC0415
 
@@ -40,6 +40,6 @@ class Sessions:
 
 
 def _abandon(by_loop: "dict[asyncio.AbstractEventLoop, Session]") -> None:
-    """Close what an LM that was dropped without `close` left open."""
+    """Close what a client that was dropped without `close` left open."""
     for session in by_loop.values():
         session.close_soon()

@@ -1,4 +1,4 @@
-"""How an LM was set up: plain values, so that it can be pickled."""
+"""How a client was set up: plain values, so that it can be pickled."""
 
 import os
 import re
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from modelworker._errors import InvalidRequest
+from modelworker._score_inputs import Aggregation, checked_aggregation
 from modelworker_api import kube
 
 _DNS_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -15,13 +16,14 @@ _MAX_LABEL: Final = 63
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The arguments of `LM` and `AsyncLM`, checked.
+    """The arguments of `LM` and `AsyncLM`, checked; `kind` is the object that `name` names.
 
     Raises:
         InvalidRequest: for a value that can never work.
     """
 
     name: str
+    kind: kube.Kind = kube.MODELWORKER
     namespace: str | None = None
     endpoints: tuple[str, ...] | None = None
     kubeconfig: str | None = None
@@ -46,36 +48,31 @@ class Settings:
             raise InvalidRequest(f"max_in_flight must be 1 or more, not {self.max_in_flight!r}")
 
 
-def settings(
-    name: str,
-    *,
-    namespace: str | None,
-    endpoints: Sequence[str] | None,
-    kubeconfig: str | os.PathLike[str] | None,
-    context: str | None,
-    timeout: float,
-    ready_timeout: float,
-    max_in_flight: int | None,
-    progress: bool | None,
-) -> Settings:
-    """The checked form of the arguments of `LM`."""
-    return Settings(
-        name=name,
-        namespace=namespace,
-        endpoints=None if endpoints is None else _urls(endpoints),
-        kubeconfig=None if kubeconfig is None else os.fspath(kubeconfig),
-        context=context,
-        timeout=timeout,
-        ready_timeout=ready_timeout,
-        max_in_flight=max_in_flight,
-        progress=progress,
-    )
+@dataclass(frozen=True, slots=True)
+class RewardSettings(Settings):
+    """The arguments of `RMCall` and `AsyncRMCall`, checked.
+
+    Raises:
+        InvalidRequest: for a value that can never work.
+    """
+
+    aggregation: Aggregation | None = None
+    allow_mixed_revisions: bool = False
+
+    def __post_init__(self) -> None:
+        Settings.__post_init__(self)
+        checked_aggregation(self.aggregation)
 
 
 def seconds(name: str, value: object) -> None:
     """Refuse what is no positive number of seconds."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
         raise InvalidRequest(f"{name} must be a positive number of seconds, not {value!r}")
+
+
+def path(kubeconfig: str | os.PathLike[str] | None) -> str | None:
+    """The path as text."""
+    return None if kubeconfig is None else os.fspath(kubeconfig)
 
 
 def _label(what: str, value: object, longest: int) -> None:
@@ -86,7 +83,14 @@ def _label(what: str, value: object, longest: int) -> None:
         )
 
 
-def _urls(endpoints: Sequence[str]) -> tuple[str, ...]:
+def urls(endpoints: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The base URLs of workers, without a slash or `/v1` at their end.
+
+    Raises:
+        InvalidRequest: if there is none, or something is no base URL.
+    """
+    if endpoints is None:
+        return None
     if isinstance(endpoints, str) or not endpoints:
         raise InvalidRequest(f"endpoints must be a list of one URL or more, not {endpoints!r}")
     for url in endpoints:

@@ -57,7 +57,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     if threading.current_thread() is runner.thread:
         coroutine.close()
         raise RuntimeError(
-            "the sync LM was called inside its own event loop; use LM(...).aio there"
+            "a sync client was called inside its own event loop; use its `aio` there"
         )
     # As `run_coroutine_threadsafe`, for two thirds of its price.
     started: list[asyncio.Task[T]] = []

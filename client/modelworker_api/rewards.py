@@ -5,7 +5,7 @@ model's whole input. Scores are what the recipe's link function gives, without r
 """
 
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -262,7 +262,8 @@ class GetRewardRequest(Wire):
 
     query: Texts
     prompts: Texts | None = None
-    labels: list[str | None] | None = None
+    labels: Any = None
+    """Never read; whatever the caller's data set holds."""
 
 
 class GetRewardResponse(Wire):

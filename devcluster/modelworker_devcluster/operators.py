@@ -12,6 +12,7 @@ from modelworker_devcluster.processes import Processes
 
 OPERATOR = "operator"
 
+_GROUP = "modelworker.dev"
 _CRDS = settings.CHECKOUT / "crds"
 _KEEP_RUNNING = settings.PACKAGE / "keep_running.py"
 _READY_TIMEOUT_S = 60.0
@@ -62,10 +63,14 @@ def install(
 
 
 def _await_served(kubectl: Callable[..., str]) -> None:
-    """Until the API server serves the kinds that were just applied."""
+    """Until the API server serves every kind that was just applied."""
     deadline = time.monotonic() + _READY_TIMEOUT_S
+    wanted = len(list(_CRDS.glob("*.yaml")))
     # `kubectl wait` fails on a CRD that has no conditions yet.
-    while not kubectl("api-resources", "--api-group=modelworker.dev", "-o=name", check=False):
+    while (
+        len(kubectl("api-resources", f"--api-group={_GROUP}", "-o=name", check=False).split())
+        < wanted
+    ):
         if time.monotonic() > deadline:
             raise StartFailed(f"the API server does not serve the kinds of {_CRDS}")
         time.sleep(_POLL_S)

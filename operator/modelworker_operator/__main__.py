@@ -1,7 +1,7 @@
 """`python -m modelworker_operator`: settings, lease, watches, listeners; ends on SIGTERM.
 
 Exit codes: 0 after SIGTERM or SIGINT; 1 an unexpected failure; 2 settings or credentials;
-3 the custom resource definition is not installed; 4 the lease was lost.
+3 a custom resource definition is not installed; 4 the lease was lost.
 """
 
 import asyncio
@@ -117,19 +117,20 @@ class Operator:
     async def _prepare(self) -> None:
         """Wait for the API server, and for the lease."""
         failures = 0
-        installed = None
-        while installed is None:
+        missing = None
+        while missing is None:
             try:
-                installed = await self._runtime.cluster.crd_installed()
+                missing = await self._runtime.cluster.missing_kinds()
             except ClusterUnavailable as error:
                 failures += 1
                 delay = min(5.0, backoff_seconds(failures))
                 _log.warning("%s (in %.1f s)", error, delay)
                 await asyncio.sleep(delay)
-        if not installed:
+        if missing:
             raise CrdMissing(
-                f"{self._runtime.cluster.server} does not know ModelWorkers; "
-                "install them with `kubectl apply -f crds/` and start again"
+                f"{self._runtime.cluster.server} does not know "
+                f"{' and '.join(f'{kind.kind}s' for kind in missing)}; "
+                "install the kinds with `kubectl apply -f crds/` and start again"
             )
         if self._election:
             await self._election.acquire()

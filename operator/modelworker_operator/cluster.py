@@ -25,7 +25,7 @@ from modelworker_operator.errors import (
 from modelworker_operator.resources import (
     CHILD_SELECTOR,
     CHILDREN,
-    MODELWORKERS,
+    OWNERS,
     Resource,
     resource_of,
 )
@@ -129,14 +129,15 @@ class Cluster:
         except NotFound:
             return None
 
-    async def crd_installed(self) -> bool:
-        """Whether the API server serves our kinds."""
-        path = MODELWORKERS.path().rpartition("/")[0]
+    async def missing_kinds(self) -> tuple[kube.Kind, ...]:
+        """Our kinds that the API server does not serve."""
+        resource = OWNERS[kube.MODELWORKER]
         try:
-            found = await self._request("GET", MODELWORKERS, path)
+            found = await self._request("GET", resource, resource.path().rpartition("/")[0])
         except NotFound:
-            return False
-        return any(served["name"] == MODELWORKERS.plural for served in found["resources"])
+            return kube.KINDS
+        served = {one["name"] for one in found["resources"]}
+        return tuple(kind for kind in kube.KINDS if kind.plural not in served)
 
     async def list_versions(self, resource: Resource) -> tuple[dict[str, int], int]:
         """Every object that the operator watches: uid to version, and the list's own version."""
@@ -172,9 +173,10 @@ class Cluster:
         """Server-side apply of the whole status of the object `raw`."""
         reference = reference_to(raw)
         metadata = {key: reference.pop(key) for key in ("name", "namespace", "uid")}
-        path = MODELWORKERS.path(metadata["namespace"], metadata["name"], "status")
+        resource = resource_of(raw)
+        path = resource.path(metadata["namespace"], metadata["name"], "status")
         return await self._apply(
-            MODELWORKERS, path, {**reference, "metadata": metadata, "status": status}
+            resource, path, {**reference, "metadata": metadata, "status": status}
         )
 
     async def create_event(self, namespace: str, event: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from modelworker_api import kube
 from modelworker_operator import names
 from modelworker_operator.config import Config
 from modelworker_operator.podspec import Manifest, pod_template
-from modelworker_operator.spec import ModelWorker
+from modelworker_operator.spec import WorkerObject
 
 __all__ = ["MIN_READY_SECONDS", "Manifest", "desired_children"]
 
@@ -16,12 +16,12 @@ MIN_READY_SECONDS: Final = 10
 """How long a new worker is Ready before it counts: clients find it before the old one goes."""
 
 
-def desired_children(worker: ModelWorker, config: Config) -> tuple[Manifest, ...]:
+def desired_children(worker: WorkerObject, config: Config) -> tuple[Manifest, ...]:
     """Every object this worker owns, in apply order: the Deployment, then the Service."""
     return (_hashed(_deployment(worker, config)), _hashed(_service(worker)))
 
 
-def _deployment(worker: ModelWorker, config: Config) -> Manifest:
+def _deployment(worker: WorkerObject, config: Config) -> Manifest:
     # GPUs are seldom spare: the new worker gets the old one's. Else the new one comes first.
     surge, unavailable = (0, 1) if worker.spec.gpu.count else (1, 0)
     return {
@@ -43,7 +43,7 @@ def _deployment(worker: ModelWorker, config: Config) -> Manifest:
     }
 
 
-def _service(worker: ModelWorker) -> Manifest:
+def _service(worker: WorkerObject) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Service",
@@ -63,7 +63,7 @@ def _service(worker: ModelWorker) -> Manifest:
     }
 
 
-def _metadata(worker: ModelWorker) -> Manifest:
+def _metadata(worker: WorkerObject) -> Manifest:
     return {
         "name": names.child_name(worker),
         "namespace": worker.namespace,
@@ -71,7 +71,7 @@ def _metadata(worker: ModelWorker) -> Manifest:
         "ownerReferences": [
             {
                 "apiVersion": kube.API_VERSION,
-                "kind": kube.MODELWORKER.kind,
+                "kind": worker.kind.kind,
                 "name": worker.name,
                 "uid": worker.uid,
                 "controller": True,

@@ -40,7 +40,7 @@ class NoCredentials(OperatorError):
 
 
 class CrdMissing(OperatorError):
-    """The API server does not know the kind ModelWorker."""
+    """The API server does not know one of our kinds."""
 
 
 class LeaseLost(OperatorError):

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -22,8 +21,6 @@ from starlette.routing import Route
 
 from modelworker_api import kube
 
-CONTROLLER: Final = kube.MODELWORKER.kind.lower()
-
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -34,6 +31,8 @@ class Report:
     unready: tuple[str, ...]
     gauges: tuple[tuple[str, str, float], ...]
     """Name, meaning and value."""
+    objects: tuple[tuple[str, int], ...] = ()
+    """Custom resources by their kind."""
     states: tuple[tuple[str, int], ...] = ()
     """Pods by the state that they reported last."""
 
@@ -92,12 +91,27 @@ class Metrics(Collector):
         yield leader
         for name, meaning, value in report.gauges:
             yield GaugeMetricFamily(name, meaning, value=value)
-        states = GaugeMetricFamily(
-            "modelworker_pods", "Worker pods by the state they last reported.", labels=["state"]
+        yield _counted("modelworker_objects", "Custom resources known.", "kind", report.objects)
+        yield _counted(
+            "modelworker_pods",
+            "Worker pods by the state they last reported.",
+            "state",
+            report.states,
         )
-        for state, count in report.states:
-            states.add_metric([state], count)
-        yield states
+
+
+def _counted(
+    name: str, meaning: str, label: str, counts: Iterable[tuple[str, int]]
+) -> GaugeMetricFamily:
+    gauge = GaugeMetricFamily(name, meaning, labels=[label])
+    for value, count in counts:
+        gauge.add_metric([value], count)
+    return gauge
+
+
+def controller_label(kind: kube.Kind) -> str:
+    """What the metrics call the controller of a kind."""
+    return kind.kind.lower()
 
 
 def health_app(report: Callable[[], Report], metrics: Metrics) -> Starlette:

@@ -16,8 +16,8 @@ from modelworker_api import kube, wire
 from modelworker_operator.errors import HeartbeatRefused, InvalidSpec, OperatorError, TokenRefused
 from modelworker_operator.heartbeats import Registry
 from modelworker_operator.identity import Identities, PodIdentity
-from modelworker_operator.resources import MODELWORKERS, PODS
-from modelworker_operator.spec import HeartbeatSpec, parse_modelworker
+from modelworker_operator.resources import OWNERS, PODS
+from modelworker_operator.spec import HeartbeatSpec, parse
 from modelworker_operator.store import Key, Store
 
 LONGEST_BODY: Final = 4096
@@ -94,17 +94,17 @@ class Heartbeats:
         if entry is None or entry.uid != pod.uid or entry.owner is None:
             raise HeartbeatRefused(
                 HTTPStatus.FORBIDDEN,
-                f"pod {pod.namespace}/{pod.name} ({pod.uid}) belongs to no ModelWorker; "
-                "only pods of a ModelWorker's Deployment report here",
+                f"pod {pod.namespace}/{pod.name} ({pod.uid}) belongs to no ModelWorker or "
+                "RewardModel; only pods of their Deployments report here",
             )
         return entry.owner
 
     def _spec(self, owner: Key) -> HeartbeatSpec:
-        entry = self.store.get(MODELWORKERS, owner.namespace, owner.name)
+        entry = self.store.get(OWNERS[owner.kind], owner.namespace, owner.name)
         if entry is None:
             raise HeartbeatRefused(HTTPStatus.FORBIDDEN, f"{owner} does not exist any more")
         try:
-            return parse_modelworker(entry.load()).spec.heartbeat
+            return parse(owner.kind, entry.load()).spec.heartbeat
         except InvalidSpec as error:
             raise HeartbeatRefused(HTTPStatus.CONFLICT, f"{owner}: {error}") from error
 

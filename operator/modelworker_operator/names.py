@@ -10,15 +10,15 @@ from modelworker_operator.spec import Identity
 def child_name(worker: Identity) -> str:
     """Name of the Deployment and the Service.
 
-    The prefix makes it a DNS label that starts with a letter, as a Service needs, and
-    the CRD's limit on names keeps it under 63 characters.
+    The prefix keeps the kinds apart and makes it a DNS label that starts with a letter,
+    as a Service needs; the CRD's limit on names keeps it under 63 characters.
     """
-    return f"{kube.MODELWORKER.short}-{worker.name}"
+    return f"{worker.kind.short}-{worker.name}"
 
 
 def selector_labels(worker: Identity) -> dict[str, str]:
     """Labels that select exactly this object's pods; immutable in a Deployment."""
-    return {kube.LABEL_KIND: kube.MODELWORKER.kind, kube.LABEL_NAME: worker.name}
+    return {kube.LABEL_KIND: worker.kind.kind, kube.LABEL_NAME: worker.name}
 
 
 def child_labels(worker: Identity) -> dict[str, str]:

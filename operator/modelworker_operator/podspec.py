@@ -1,25 +1,26 @@
 """The pod template of a worker: pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from posixpath import join
 from typing import Any, Final
 
 from modelworker_api import kube
 from modelworker_operator import names
 from modelworker_operator.config import Config
-from modelworker_operator.spec import (
-    HostPathSource,
-    HuggingFaceSource,
-    ModelWorker,
-    ModelWorkerSpec,
-    PvcSource,
-    Source,
+from modelworker_operator.podsources import (
+    Manifest,
+    hub_variables,
+    model_variables,
+    mounts_of,
+    scoring_text,
+    secret_variables,
+    volumes_of,
 )
+from modelworker_operator.spec import WorkerObject, WorkerSpec
 
-Manifest = dict[str, Any]
+__all__ = ["Manifest", "pod_template"]
 
 COMMAND: Final = ("python", "-m", "modelworker_server")
-CACHE_DIR: Final = "/cache"
 TERMINATION_LOG: Final = "/dev/termination-log"
 TOKEN_SECONDS: Final = 3600
 
@@ -28,10 +29,10 @@ PRE_STOP_SECONDS: Final = 5
 KILL_MARGIN_SECONDS: Final = 15
 """Beyond the drain, for the process to end by itself before SIGKILL."""
 
-_MODEL, _CACHE, _TMP, _TOKEN = "model", "cache", "tmp", "heartbeat-token"
+_TMP, _TOKEN = "tmp", "heartbeat-token"
 
 
-def pod_template(worker: ModelWorker, config: Config) -> Manifest:
+def pod_template(worker: WorkerObject, config: Config) -> Manifest:
     """The template that the Deployment makes pods from."""
     return {
         "metadata": {"labels": names.child_labels(worker)},
@@ -47,7 +48,7 @@ def pod_template(worker: ModelWorker, config: Config) -> Manifest:
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             "containers": [_container(worker, config)],
-            "volumes": _volumes(worker.spec.model.source),
+            "volumes": _volumes(worker.spec),
             **_given(
                 imagePullSecrets=[{"name": name} for name in worker.spec.image_pull_secrets],
                 **_scheduling(worker.spec),
@@ -56,7 +57,7 @@ def pod_template(worker: ModelWorker, config: Config) -> Manifest:
     }
 
 
-def _container(worker: ModelWorker, config: Config) -> Manifest:
+def _container(worker: WorkerObject, config: Config) -> Manifest:
     spec = worker.spec
     return {
         "name": kube.WORKER_CONTAINER,
@@ -82,7 +83,7 @@ def _container(worker: ModelWorker, config: Config) -> Manifest:
             "capabilities": {"drop": ["ALL"]},
             "readOnlyRootFilesystem": True,
         },
-        "volumeMounts": _mounts(spec.model.source),
+        "volumeMounts": _mounts(spec),
         **_given(imagePullPolicy=spec.image_pull_policy, resources=_resources(spec)),
     }
 
@@ -101,7 +102,7 @@ def _probe(path: str, *, period: int, failures: int) -> Manifest:
     }
 
 
-def _environment(worker: ModelWorker, config: Config) -> Iterator[Manifest]:
+def _environment(worker: WorkerObject, config: Config) -> Iterator[Manifest]:
     spec = worker.spec
     # The pod's fields come first: $(MODELWORKER_POD_IP) works only in later variables.
     yield _from_field("MODELWORKER_POD_NAME", "metadata.name")
@@ -111,10 +112,12 @@ def _environment(worker: ModelWorker, config: Config) -> Iterator[Manifest]:
         "MODELWORKER_NAME": worker.name,
         "MODELWORKER_NAMESPACE": worker.namespace,
         "MODELWORKER_SERVED_NAME": spec.model.name,
-        **_model_variables(spec.model.source),
+        **model_variables(spec.model.source),
+        **hub_variables(spec),
         "MODELWORKER_GGUF_FILE": spec.model.gguf_file,
         "MODELWORKER_DTYPE": spec.model.dtype,
         "MODELWORKER_MAX_MODEL_LEN": spec.model.max_model_len,
+        "MODELWORKER_SCORING": scoring_text(spec.scoring) if spec.scoring else None,
         "MODELWORKER_MAX_RUNNING": spec.concurrency.max_running,
         "MODELWORKER_MAX_QUEUED": spec.concurrency.max_queued,
         "MODELWORKER_HOST": config.worker_bind_host,
@@ -130,7 +133,7 @@ def _environment(worker: ModelWorker, config: Config) -> Iterator[Manifest]:
     for name, value in values.items():
         if value is not None:
             yield {"name": name, "value": str(value)}
-    yield from _secret_variables(spec.model.source)
+    yield from secret_variables(spec)
     theirs = {item["name"] for item in spec.env}
     if "cpu" in spec.resources.limits and "OMP_NUM_THREADS" not in theirs:
         yield {
@@ -148,70 +151,35 @@ def _from_field(name: str, path: str) -> Manifest:
     return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
 
 
-def _model_variables(source: Source) -> Mapping[str, str | None]:
-    match source:
-        case HuggingFaceSource():
-            return {
-                "MODELWORKER_SOURCE": "huggingFace",
-                "MODELWORKER_MODEL": source.repo,
-                "MODELWORKER_REVISION": source.revision,
-                "HF_HOME": join(CACHE_DIR, "huggingface"),
-                "HF_ENDPOINT": source.endpoint,
-                # Without it the hub library sends any token that it finds lying about.
-                "HF_HUB_DISABLE_IMPLICIT_TOKEN": None if source.token else "1",
-            }
-        case PvcSource():
-            folder = join(kube.MODEL_DIR, source.path).rstrip("/")
-            return {"MODELWORKER_SOURCE": "local", "MODELWORKER_MODEL": folder}
-        case HostPathSource():
-            return {"MODELWORKER_SOURCE": "local", "MODELWORKER_MODEL": kube.MODEL_DIR}
-
-
-def _secret_variables(source: Source) -> Iterator[Manifest]:
-    if isinstance(source, HuggingFaceSource) and source.token:
-        key = {"name": source.token.name, "key": source.token.key}
-        yield {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": key}}
-
-
-def _resources(spec: ModelWorkerSpec) -> Manifest:
+def _resources(spec: WorkerSpec) -> Manifest:
     limits = dict(spec.resources.limits)
     if spec.gpu.count:
         limits[spec.gpu.resource_name] = str(spec.gpu.count)
     return _given(requests=dict(spec.resources.requests), limits=limits)
 
 
-def _mounts(source: Source) -> list[Manifest]:
-    mounts: list[Manifest] = [
+def _mounts(spec: WorkerSpec) -> list[Manifest]:
+    return [
         {"name": _TMP, "mountPath": "/tmp"},  # noqa: S108 - the root file system is read-only
         {"name": _TOKEN, "mountPath": kube.HEARTBEAT_TOKEN_DIR, "readOnly": True},
+        *mounts_of(spec),
     ]
-    if isinstance(source, HuggingFaceSource):
-        return [*mounts, {"name": _CACHE, "mountPath": CACHE_DIR}]
-    return [*mounts, {"name": _MODEL, "mountPath": kube.MODEL_DIR, "readOnly": True}]
 
 
-def _volumes(source: Source) -> list[Manifest]:
+def _volumes(spec: WorkerSpec) -> list[Manifest]:
     token = {
         "audience": kube.HEARTBEAT_AUDIENCE,
         "expirationSeconds": TOKEN_SECONDS,
         "path": kube.HEARTBEAT_TOKEN_FILE,
     }
-    volumes: list[Manifest] = [
+    return [
         {"name": _TMP, "emptyDir": {}},
         {"name": _TOKEN, "projected": {"sources": [{"serviceAccountToken": token}]}},
+        *volumes_of(spec),
     ]
-    match source:
-        case HuggingFaceSource():
-            return [*volumes, {"name": _CACHE, "emptyDir": {}}]
-        case PvcSource():
-            claim = {"claimName": source.claim_name, "readOnly": True}
-            return [*volumes, {"name": _MODEL, "persistentVolumeClaim": claim}]
-        case HostPathSource():
-            folder = {"path": source.path, "type": "Directory"}
-            return [*volumes, {"name": _MODEL, "hostPath": folder}]
 
 
-def _scheduling(spec: ModelWorkerSpec) -> Manifest:
+def _scheduling(spec: WorkerSpec) -> Manifest:
     scheduling = spec.scheduling
     return {
         "nodeSelector": dict(scheduling.node_selector),

@@ -24,13 +24,13 @@ from modelworker_operator.errors import (
 from modelworker_operator.podspec import Manifest
 from modelworker_operator.resources import (
     DEPLOYMENTS,
-    MODELWORKERS,
+    OWNERS,
     PODS,
     SERVICES,
     Resource,
     resource_of,
 )
-from modelworker_operator.spec import Identity, ModelWorker, identify, parse_modelworker
+from modelworker_operator.spec import Identity, WorkerObject, identify, parse
 from modelworker_operator.status import Beat, Observed, Problem, status_for
 from modelworker_operator.store import Key, Store
 from modelworker_operator.transitions import Transition, transitions
@@ -74,12 +74,13 @@ async def reconcile(key: Key, world: World) -> bool:
         True when nothing is left to do until something changes; False when the pass is
         to be repeated after a delay.
     """
-    entry = world.store.get(MODELWORKERS, key.namespace, key.name)
+    resource = OWNERS[key.kind]
+    entry = world.store.get(resource, key.namespace, key.name)
     raw = entry.load() if entry else {}
     if not raw or "deletionTimestamp" in raw["metadata"]:
         return True  # Owner references clean up.
     try:
-        worker, problem = await _apply_children(raw, world)
+        worker, problem = await _apply_children(key.kind, raw, world)
         _fail(world, "before-status")
         old = raw.get("status") or {}
         status = status_for(
@@ -92,7 +93,7 @@ async def reconcile(key: Key, world: World) -> bool:
         )
         if status != old:
             written = await world.cluster.apply_status(raw, status)
-            world.store.put(MODELWORKERS, written)
+            world.store.put(resource, written)
             _fail(world, "after-status")
             world.send_events(reference_to(raw), transitions(old, status))
             # The answer may hold a newer spec, whose own event is then no news any more.
@@ -108,11 +109,13 @@ async def reconcile(key: Key, world: World) -> bool:
     return problem is None or problem.reason is kube.Reason.INVALID_SPEC
 
 
-async def _apply_children(raw: Mapping[str, Any], world: World) -> tuple[Identity, Problem | None]:
+async def _apply_children(
+    kind: kube.Kind, raw: Mapping[str, Any], world: World
+) -> tuple[Identity, Problem | None]:
     """Apply each child that differs, up to the first that cannot be."""
-    worker: Identity = identify(raw)
+    worker: Identity = identify(kind, raw)
     try:
-        worker = parse_modelworker(raw)
+        worker = parse(kind, raw)
         for manifest in desired_children(worker, world.config):
             await _apply_child(worker, manifest, world)
     except (InvalidSpec, ChildConflict, ApplyForbidden, ApplyRejected) as error:
@@ -120,7 +123,7 @@ async def _apply_children(raw: Mapping[str, Any], world: World) -> tuple[Identit
     return worker, None
 
 
-async def _apply_child(worker: ModelWorker, manifest: Manifest, world: World) -> None:
+async def _apply_child(worker: WorkerObject, manifest: Manifest, world: World) -> None:
     resource = resource_of(manifest)
     namespace, name = worker.namespace, manifest["metadata"]["name"]
     entry = world.store.get(resource, namespace, name)
@@ -130,7 +133,7 @@ async def _apply_child(worker: ModelWorker, manifest: Manifest, world: World) ->
     if owner:
         raise ChildConflict(
             f"{resource.kind} {namespace}/{name} exists and belongs to {owner}; delete or "
-            "rename it, or give the ModelWorker another name"
+            f"rename it, or give the {worker.kind.kind} another name"
         )
     if not needs_apply(manifest, live):
         return

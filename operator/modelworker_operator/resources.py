@@ -23,16 +23,19 @@ class Resource:
         return "/".join([*parts, *([name] if name else []), *([sub] if sub else [])])
 
 
-MODELWORKERS: Final = Resource(
-    kube.MODELWORKER.kind, kube.GROUP, kube.VERSION, kube.MODELWORKER.plural
-)
+OWNERS: Final[Mapping[kube.Kind, Resource]] = {
+    kind: Resource(kind.kind, kube.GROUP, kube.VERSION, kind.plural) for kind in kube.KINDS
+}
+"""The custom resources."""
+MODELWORKERS: Final = OWNERS[kube.MODELWORKER]
+REWARDMODELS: Final = OWNERS[kube.REWARDMODEL]
 DEPLOYMENTS: Final = Resource("Deployment", "apps", "v1", "deployments")
 SERVICES: Final = Resource("Service", "", "v1", "services")
 PODS: Final = Resource("Pod", "", "v1", "pods")
 
 CHILDREN: Final = (DEPLOYMENTS, SERVICES, PODS)
 """Watched by label, because other people's objects are none of our business."""
-WATCHED: Final = (MODELWORKERS, *CHILDREN)
+WATCHED: Final = (*OWNERS.values(), *CHILDREN)
 
 CHILD_SELECTOR: Final = f"{kube.LABEL_MANAGED_BY}={kube.MANAGED_BY}"
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +13,7 @@ from modelworker_operator.cluster import Cluster
 from modelworker_operator.config import Config
 from modelworker_operator.election import Election, Leadership
 from modelworker_operator.events import EventLimit, Events
-from modelworker_operator.health import CONTROLLER, Metrics, Report
+from modelworker_operator.health import Metrics, Report, controller_label
 from modelworker_operator.heartbeats import Registry
 from modelworker_operator.identity import Identities
 from modelworker_operator.listener import Heartbeats
@@ -148,6 +149,7 @@ class Runtime:
     def report(self) -> Report:
         """The operator at this moment."""
         now = self._clock.monotonic()
+        known = Counter(key.kind for key in self.store.objects())
         return Report(
             leading=self._leading and self._leadership.remaining() > 0,
             dead=tuple(self._dead(now)),
@@ -155,11 +157,6 @@ class Runtime:
             gauges=(
                 ("workqueue_depth", "Objects that wait for a pass.", len(self.queue)),
                 ("workqueue_delayed", "Objects in back-off.", self.queue.delayed),
-                (
-                    "modelworker_objects",
-                    "ModelWorkers known.",
-                    sum(1 for _ in self.store.objects()),
-                ),
                 ("modelworker_store_behind", "Objects the watches missed.", self.resync.behind),
                 ("modelworker_heartbeat_pods", "Pods that report.", len(self.registry)),
                 ("modelworker_heartbeat_stale_pods", "Pods that fell silent.", self.registry.stale),
@@ -174,6 +171,7 @@ class Runtime:
                     float(self.registry.frozen),
                 ),
             ),
+            objects=tuple((kind.kind, known[kind]) for kind in kube.KINDS),
             states=tuple((state.value, count) for state, count in self.registry.states().items()),
         )
 
@@ -197,17 +195,17 @@ class Runtime:
         return problems
 
     async def _pass(self, key: Key) -> bool:
-        metrics = self.metrics
+        metrics, controller = self.metrics, controller_label(key.kind)
         result = "error"
         try:
-            with metrics.reconcile_seconds.labels(CONTROLLER).time():
+            with metrics.reconcile_seconds.labels(controller).time():
                 settled = await reconcile(key, self._world)
             result = "success" if settled else "requeue_after"
         except Exception:
-            metrics.reconcile_errors.labels(CONTROLLER).inc()
+            metrics.reconcile_errors.labels(controller).inc()
             raise
         finally:
-            metrics.reconciles.labels(CONTROLLER, result).inc()
+            metrics.reconciles.labels(controller, result).inc()
         return settled
 
     def _beats(self, uids: Sequence[str]) -> Mapping[str, Beat]:

@@ -10,21 +10,23 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from modelworker_api import kube
-from modelworker_operator.resources import MODELWORKERS, PODS, Resource
+from modelworker_operator.resources import OWNERS, PODS, Resource
 
 _REMEMBERED_DELETIONS: Final = 8192
+_KIND_OF: Final = {resource: kind for kind, resource in OWNERS.items()}
+_BY_LABEL: Final = {kind.kind: kind for kind in kube.KINDS}
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
     """Names one custom resource: what the queue holds and a pass works on."""
 
-    kind: str
+    kind: kube.Kind
     namespace: str
     name: str
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.namespace}/{self.name}"
+        return f"{self.kind.kind} {self.namespace}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class Store:
             self._children[before].discard((resource, *place))
         text = json.dumps(_stripped(resource, raw), separators=(",", ":"))
         self._entries[resource][place] = Entry(uid, version, owner, text)
-        if owner and resource is not MODELWORKERS:
+        if owner and resource not in _KIND_OF:
             self._children[owner].add((resource, *place))
         return tuple(key for key in dict.fromkeys((owner, before)) if key)
 
@@ -104,8 +106,9 @@ class Store:
 
     def objects(self) -> Iterator[Key]:
         """Every custom resource known."""
-        for namespace, name in list(self._entries[MODELWORKERS]):
-            yield Key(MODELWORKERS.kind, namespace, name)
+        for kind, resource in OWNERS.items():
+            for namespace, name in list(self._entries[resource]):
+                yield Key(kind, namespace, name)
 
     def lacks(self, resource: Resource, listed: Mapping[str, int]) -> int:
         """How many of the listed objects (uid to version) are not known, or not so new."""
@@ -146,13 +149,13 @@ class Store:
 
 
 def owner_of(resource: Resource, raw: Mapping[str, Any]) -> Key | None:
-    """The custom resource that an object is or, by its labels, belongs to."""
+    """The custom resource that an object is or, by its labels, belongs to; None if to no kind."""
     meta = raw["metadata"]
     namespace = meta.get("namespace", "")
-    if resource is MODELWORKERS:
-        return Key(resource.kind, namespace, meta["name"])
+    if resource in _KIND_OF:
+        return Key(_KIND_OF[resource], namespace, meta["name"])
     labels = meta.get("labels") or {}
-    kind, name = labels.get(kube.LABEL_KIND), labels.get(kube.LABEL_NAME)
+    kind, name = _BY_LABEL.get(labels.get(kube.LABEL_KIND, "")), labels.get(kube.LABEL_NAME)
     return Key(kind, namespace, name) if kind and name else None
 
 

@@ -21,9 +21,15 @@ _NORMAL: Final = frozenset(
         Reason.DOWNLOADING,
         Reason.LOADING,
         Reason.WARMING,
+        Reason.SELF_TEST_PASSED,
+        Reason.RECIPE_NOT_COMPARED,
+        Reason.NOT_TESTED,
     }
 )
 """Reasons of a healthy life; every other one is a warning."""
+
+
+_AT_FIRST: Final = frozenset({Reason.VALID, Reason.REPLICAS_UNAVAILABLE, Reason.NOT_TESTED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +44,15 @@ class Transition:
 def transitions(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Transition, ...]:
     """Events for conditions whose status or reason changed, each reason once.
 
-    A new object gives none for being valid and not yet available, which it has to be.
+    A new object gives none for being valid, not yet available and not yet tested, which it
+    has to be.
     """
     events: dict[kube.Reason, Transition] = {}
     # Ready first: of two conditions with one reason its message says most.
     for kind in (
         kube.ConditionType.READY,
         kube.ConditionType.ACCEPTED,
+        kube.ConditionType.SCORING_VERIFIED,
         kube.ConditionType.PROGRESSING,
         kube.ConditionType.AVAILABLE,
     ):
@@ -52,7 +60,7 @@ def transitions(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Transit
         if not after or all(before.get(k) == after.get(k) for k in ("status", "reason")):
             continue
         reason = kube.Reason(after["reason"])
-        if not before and reason in (Reason.VALID, Reason.REPLICAS_UNAVAILABLE):
+        if not before and reason in _AT_FIRST:
             continue
         kind_of_event: Literal["Normal", "Warning"] = "Normal" if reason in _NORMAL else "Warning"
         events.setdefault(reason, Transition(kind_of_event, reason, str(after["message"])))

@@ -220,6 +220,7 @@ def test_a_bad_body_is_explained(
     ("method", "path", "headers", "status", "says"),
     [
         pytest.param("POST", "/v1/nothing", {}, 404, "/v1/nothing", id="no-route"),
+        pytest.param("POST", "/v1/reward", {}, 404, "POST /v1/rewards", id="nearly-a-route"),
         pytest.param("POST", "/v1/completions/", {}, 404, "no route", id="slash-at-the-end"),
         pytest.param("GET", "/docs", {}, 404, "no route", id="no-docs"),
         pytest.param("GET", COMPLETION, {}, 405, "Allow", id="get"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from modelworker import LM
+from modelworker import LM, RMCall
 from modelworker_devcluster import DevCluster
 from tests.support import eventually
 
@@ -30,23 +30,28 @@ class Platform:
         """Output of kubectl in the namespace."""
         return self.cluster.kubectl("-n", self.namespace, *arguments, stdin=stdin)
 
-    def object(self, name: str) -> dict[str, Any]:
-        """The ModelWorker as it is now."""
-        found: dict[str, Any] = json.loads(self.kubectl("get", "mw", name, "-o", "json"))
+    def object(self, name: str, short: str = "mw") -> dict[str, Any]:
+        """The ModelWorker, or with `short="rwm"` the RewardModel, as it is now."""
+        found: dict[str, Any] = json.loads(self.kubectl("get", short, name, "-o", "json"))
         return found
 
-    def condition(self, name: str, kind: str) -> dict[str, Any]:
-        """One condition of the ModelWorker; empty while there is none."""
-        conditions = self.object(name).get("status", {}).get("conditions", [])
+    def condition(self, name: str, kind: str, short: str = "mw") -> dict[str, Any]:
+        """One condition of the object; empty while there is none."""
+        conditions = self.object(name, short).get("status", {}).get("conditions", [])
         return next((one for one in conditions if one["type"] == kind), {})
 
     def apply(self, name: str, **spec: Any) -> None:
         """Apply a ModelWorker that loads SmolLM2 from the volume; `spec` overrides."""
         self.kubectl("apply", "-f", "-", stdin=json.dumps(self.manifest(name, **spec)))
 
+    def apply_reward(self, name: str, scoring: dict[str, Any], **spec: Any) -> None:
+        """Apply a RewardModel that loads SmolLM2 from the volume; `spec` overrides."""
+        manifest = self.manifest(name, kind="RewardModel", scoring=scoring, **spec)
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+
     @staticmethod
-    def manifest(name: str, **spec: Any) -> dict[str, Any]:
-        """The ModelWorker that `apply` applies."""
+    def manifest(name: str, *, kind: str = "ModelWorker", **spec: Any) -> dict[str, Any]:
+        """What `apply` and `apply_reward` apply."""
         model = {
             "source": {"pvc": {"claimName": "models", "path": "smollm2"}},
             "ggufFile": "SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -56,18 +61,20 @@ class Platform:
         resources = {"requests": {"cpu": "100m"}, "limits": {"cpu": "1"}}
         return {
             "apiVersion": "modelworker.dev/v1alpha1",
-            "kind": "ModelWorker",
+            "kind": kind,
             "metadata": {"name": name},
             "spec": {"model": model, "resources": resources, **spec},
         }
 
-    def wait_ready(self, name: str, replicas: int, timeout: float = 180.0) -> None:
+    def wait_ready(
+        self, name: str, replicas: int, timeout: float = 180.0, short: str = "mw"
+    ) -> None:
         """Until the object is Ready with that many replicas."""
 
         def seen() -> tuple[Any, ...]:
-            found = self.object(name)
+            found = self.object(name, short)
             status = found.get("status", {})
-            ready = self.condition(name, "Ready")
+            ready = self.condition(name, "Ready", short)
             return (
                 ready.get("status") == "True"
                 and status.get("readyReplicas", 0) == replicas
@@ -78,9 +85,10 @@ class Platform:
 
         eventually(seen, until=lambda s: bool(s[0]), timeout=timeout, what=f"Ready {name}")
 
-    def pods(self, name: str) -> list[dict[str, Any]]:
-        """The pods of a ModelWorker, oldest first."""
-        text = self.kubectl("get", "pods", "-l", f"modelworker.dev/name={name}", "-o", "json")
+    def pods(self, name: str, kind: str = "ModelWorker") -> list[dict[str, Any]]:
+        """The pods of an object, oldest first."""
+        selector = f"modelworker.dev/kind={kind},modelworker.dev/name={name}"
+        text = self.kubectl("get", "pods", "-l", selector, "-o", "json")
         items: list[dict[str, Any]] = json.loads(text)["items"]
         return sorted(items, key=lambda pod: pod["metadata"]["creationTimestamp"])
 
@@ -92,6 +100,20 @@ class Platform:
             kubeconfig=str(self.cluster.kubeconfig),
             **options,
         )
+
+    def rm(self, name: str, **options: Any) -> RMCall:
+        """A client for the RewardModel."""
+        return RMCall(
+            name,
+            namespace=self.namespace,
+            kubeconfig=str(self.cluster.kubeconfig),
+            **options,
+        )
+
+    def volume(self) -> Path:
+        """The folder behind the claim that every object's model comes from."""
+        volume = self.kubectl("get", "pvc", "models", "-o", "jsonpath={.spec.volumeName}")
+        return Path(self.kubectl("get", "pv", volume, "-o", "jsonpath={.spec.hostPath.path}"))
 
     def environment(self) -> dict[str, str]:
         """Environment for a program that uses the cluster."""

@@ -1,7 +1,5 @@
 """What the API server takes and what it refuses, and in which words."""
 
-import copy
-import json
 from typing import Any
 
 import pytest
@@ -9,10 +7,10 @@ import pytest
 from modelworker_api import kube
 from modelworker_devcluster import DevCluster
 from modelworker_devcluster.errors import KubectlFailed
+from tests.operator_manifests import ABSENT, dry_run, manifest
 from tests.operator_support import install_crds
 
 HUB = {"huggingFace": {"repo": "org/model", "revision": "abc123"}}
-ABSENT = object()
 
 
 @pytest.fixture(scope="module")
@@ -24,29 +22,7 @@ def api(control_plane: DevCluster) -> DevCluster:
 
 def modelworker(changes: dict[str, Any], *, name: str = "smol") -> str:
     """A small valid object as JSON, with fields set by dotted path."""
-    manifest: dict[str, Any] = {
-        "apiVersion": kube.API_VERSION,
-        "kind": kube.MODELWORKER.kind,
-        "metadata": {"name": name},
-        "spec": {"model": {"source": {"pvc": {"claimName": "models", "path": "smollm2"}}}},
-    }
-    for path, value in changes.items():
-        *parents, last = path.split(".")
-        place = manifest["spec"]
-        for key in parents:
-            place = place.setdefault(key, {})
-        if value is ABSENT:
-            del place[last]
-        else:
-            place[last] = copy.deepcopy(value)
-    return json.dumps(manifest)
-
-
-def create(api: DevCluster, manifest: str) -> dict[str, Any]:
-    """The object as the API server would store it."""
-    answer = api.kubectl("create", "--dry-run=server", "-o=json", "-f", "-", stdin=manifest)
-    stored: dict[str, Any] = json.loads(answer)
-    return stored
+    return manifest(kube.MODELWORKER, changes, name=name)
 
 
 def source(**members: Any) -> dict[str, Any]:
@@ -109,11 +85,11 @@ def env(*items: dict[str, Any]) -> dict[str, Any]:
     ],
 )
 def test_taken(api: DevCluster, changes: dict[str, Any]) -> None:
-    create(api, modelworker(changes))
+    dry_run(api, modelworker(changes))
 
 
 def test_defaults(api: DevCluster) -> None:
-    assert create(api, modelworker(source(pvc={"claimName": "models"})))["spec"] == {
+    assert dry_run(api, modelworker(source(pvc={"claimName": "models"})))["spec"] == {
         "model": {"source": {"pvc": {"claimName": "models", "path": ""}}, "dtype": "auto"},
         "backend": "Transformers",
         "replicas": 1,
@@ -258,7 +234,7 @@ def test_defaults(api: DevCluster) -> None:
 )
 def test_refused(api: DevCluster, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(KubectlFailed) as refused:
-        create(api, modelworker(changes))
+        dry_run(api, modelworker(changes))
     assert message in str(refused.value)
 
 
@@ -272,13 +248,13 @@ def test_refused(api: DevCluster, changes: dict[str, Any], message: str) -> None
 )
 def test_name_refused(api: DevCluster, name: str, message: str) -> None:
     with pytest.raises(KubectlFailed) as refused:
-        create(api, modelworker({}, name=name))
+        dry_run(api, modelworker({}, name=name))
     assert message in str(refused.value)
 
 
 @pytest.mark.parametrize("name", [pytest.param("a" * 50, id="50-characters"), "7b", "a-b"])
 def test_name_taken(api: DevCluster, name: str) -> None:
-    create(api, modelworker({}, name=name))
+    dry_run(api, modelworker({}, name=name))
 
 
 @pytest.fixture
@@ -304,7 +280,8 @@ def test_columns_and_short_name(api: DevCluster, stored: str) -> None:
     assert row.split()[:3] == ["smol", "Transformers", "0"]
     assert "smol" in api.kubectl("get", "modelworker", "-n", stored, "-o=wide")
     assert api.kubectl("api-resources", "--categories=modelworker", "-o=name").split() == [
-        "modelworkers.modelworker.dev"
+        "modelworkers.modelworker.dev",
+        "rewardmodels.modelworker.dev",
     ]
 
 

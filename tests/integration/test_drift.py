@@ -11,7 +11,7 @@ from modelworker_api import kube
 from modelworker_devcluster import DevCluster
 from modelworker_operator.desired import Manifest, desired_children
 from modelworker_operator.drift import conflicting_owner, needs_apply
-from modelworker_operator.spec import ModelWorker, PvcSource, parse_modelworker
+from modelworker_operator.spec import PvcSource, WorkerObject, parse
 from tests.operator_objects import CONFIG, raw_modelworker
 from tests.operator_support import install_crds
 
@@ -136,12 +136,12 @@ def api(control_plane: DevCluster) -> DevCluster:
     return control_plane
 
 
-def stored(api: DevCluster, namespace: str, spec: dict[str, Any]) -> ModelWorker:
+def stored(api: DevCluster, namespace: str, spec: dict[str, Any]) -> WorkerObject:
     """A ModelWorker that exists: children of one that does not are collected as garbage."""
     raw = raw_modelworker(**spec)
     raw["metadata"] = {"name": "smol", "namespace": namespace}
     answer = api.kubectl("create", "-o=json", "-f", "-", stdin=json.dumps(raw))
-    return parse_modelworker(json.loads(answer))
+    return parse(kube.MODELWORKER, json.loads(answer))
 
 
 def apply(cluster: DevCluster, manifest: Manifest) -> Manifest:

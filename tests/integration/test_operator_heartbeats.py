@@ -1,6 +1,5 @@
 """Heartbeats with real tokens on a real API server."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,10 +7,10 @@ import httpx
 import pytest
 
 from modelworker_devcluster import DevCluster
+from tests.operator_pods import bind, post, run, token
 from tests.operator_support import Audit, Objects, OperatorProcess, install_crds, operator
 from tests.support import eventually
 
-AUDIENCE = "modelworker.dev/heartbeat"
 NAMESPACE = "heartbeats"
 
 
@@ -39,13 +38,7 @@ def pod(objects: Objects) -> str:
         lambda: objects.get("pods", "-l", "modelworker.dev/name=beating")["items"], what="a pod"
     )[0]["metadata"]["name"]
     bind(objects, name)
-    running = {"containerStatuses": [{
-        "name": "worker", "image": "local/worker", "imageID": "", "ready": False, "restartCount": 0,
-        "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}},
-    }], "phase": "Running", "podIP": "127.0.0.9", "podIPs": [{"ip": "127.0.0.9"}]}  # fmt: skip
-    objects.kubectl(
-        "patch", "pod", name, "--subresource=status", "-p", json.dumps({"status": running})
-    )
+    run(objects, name)
     eventually(
         lambda: workers(objects).get(name, {}).get("state"),
         until=lambda state: state == "Starting",
@@ -68,39 +61,9 @@ def foreign_pod(objects: Objects) -> str:
     return "foreign"
 
 
-def bind(objects: Objects, name: str) -> None:
-    """Bind a pod to a node by hand, as no scheduler would without one."""
-    binding = {
-        "apiVersion": "v1",
-        "kind": "Binding",
-        "metadata": {"name": name, "namespace": objects.namespace},
-        "target": {"apiVersion": "v1", "kind": "Node", "name": "nowhere"},
-    }
-    path = f"/api/v1/namespaces/{objects.namespace}/pods/{name}/binding"
-    objects.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(binding))
-
-
-def token(objects: Objects, pod: str | None, *, audience: str = AUDIENCE) -> str:
-    """A token of the default service account, bound to a pod if one is named."""
-    bound = ("--bound-object-kind=Pod", f"--bound-object-name={pod}") if pod else ()
-    return objects.kubectl("create", "token", "default", f"--audience={audience}", *bound)
-
-
 def workers(objects: Objects) -> dict[str, dict[str, Any]]:
     """`status.workers` by pod."""
     return {entry["pod"]: entry for entry in objects.status("beating").get("workers", [])}
-
-
-def post(
-    process: OperatorProcess, bearer: str | None, body: dict[str, Any] | bytes | None = None
-) -> httpx.Response:
-    """POST a heartbeat."""
-    return httpx.post(
-        f"http://127.0.0.1:{process.heartbeat_port}/v1/heartbeat",
-        content=body if isinstance(body, bytes) else json.dumps(body or {"state": "Ready"}),
-        headers={"Authorization": f"Bearer {bearer}"} if bearer else {},
-        timeout=20,
-    )
 
 
 def test_the_pods_own_token_changes_the_status(

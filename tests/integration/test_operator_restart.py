@@ -7,7 +7,14 @@ import pytest
 
 from modelworker_devcluster import DevCluster
 from modelworker_operator.reconcile import STEPS
-from tests.operator_support import Audit, Objects, OperatorProcess, install_crds, operator
+from tests.operator_support import (
+    ROOT,
+    Audit,
+    Objects,
+    OperatorProcess,
+    install_crds,
+    operator,
+)
 from tests.support import eventually
 
 ALONE = {"LEADER_ELECT": "false"}
@@ -130,8 +137,20 @@ def test_start_that_cannot_work_says_why(
     assert words in process.log.read_text()
 
 
-def test_without_the_crd_it_says_how_to_install_it() -> None:
+def test_without_a_crd_it_says_how_to_install_it() -> None:
     with DevCluster(kubelet=False) as cluster:
-        process = OperatorProcess(cluster, "default")
-        assert process.wait_ended(30) == 3
-        assert "kubectl apply -f crds/" in process.log.read_text()
+
+        def last_word() -> str:
+            process = OperatorProcess(cluster, "default")
+            assert process.wait_ended(30) == 3, process.log.read_text()
+            return process.log.read_text()
+
+        assert "does not know ModelWorkers and RewardModels; install" in last_word()
+        cluster.kubectl("apply", "-f", str(ROOT / "crds/modelworker.yaml"))
+        eventually(
+            lambda: cluster.kubectl("api-resources", "--api-group=modelworker.dev", "-o=name"),
+            what="served ModelWorkers",
+        )
+        words = last_word()
+        assert "does not know RewardModels; install" in words
+        assert "kubectl apply -f crds/" in words

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.fake_reward_worker import FakeRewardWorker
 from tests.fake_worker import FakeWorker
 from tests.server_support import Running, running_server
 from tests.support import eventually
@@ -141,3 +142,32 @@ def test_a_waiting_request_whose_client_left_frees_its_place(server: Running) ->
         timeout=5,
         what="empty limiter",
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        pytest.param("/v1/rewards", {"inputs": [{"question": "q", "steps": ["a"]}]}, id="rewards"),
+        pytest.param("/worker_value_inference", {"input_str": ["a #"]}, id="openr"),
+        pytest.param("/get_reward", {"query": ["qa"], "prompts": ["q"]}, id="openrlhf"),
+    ],
+)
+def test_closing_the_connection_ends_the_scoring(path: str, body: dict[str, Any]) -> None:
+    worker = FakeRewardWorker()
+    worker.step = lambda: asyncio.sleep(600)
+    with running_server(worker) as server:
+        connection = send(server, path, body)
+        eventually(
+            lambda: counts(server),
+            until=lambda seen: seen["active"] == seen["running"] == 1,
+            what="running call",
+            interval=0.01,
+        )
+        connection.close()
+        eventually(
+            lambda: counts(server),
+            until=lambda seen: seen == {"active": 0, "cancelled": 1, "running": 0, "waiting": 0},
+            timeout=5,
+            what="cancelled call",
+            interval=0.01,
+        )

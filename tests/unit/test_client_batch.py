@@ -147,3 +147,37 @@ def test_waiting_for_a_place_counts_towards_the_calls_time() -> None:
         assert gate._inside == 0
 
     asyncio.run(scenario())
+
+
+def test_weights_add_up_and_a_heavy_one_goes_alone() -> None:
+    async def scenario() -> None:
+        gate = Gate(lambda: 4)
+        await gate.enter(3)
+        heavy = asyncio.create_task(gate.enter(9))
+        light = asyncio.create_task(gate.enter(1))
+        await asyncio.sleep(0)
+        assert not heavy.done()
+        assert not light.done(), "first come, first served"
+        gate.leave(3)
+        await heavy
+        await asyncio.sleep(0)
+        assert not light.done()
+        gate.leave(9)
+        await light
+        assert gate._inside == 1
+
+    asyncio.run(scenario())
+
+
+def test_one_that_stops_waiting_lets_the_next_in() -> None:
+    async def scenario() -> None:
+        gate = Gate(lambda: 4)
+        await gate.enter(3)
+        heavy = asyncio.create_task(gate.enter(2))
+        light = asyncio.create_task(gate.enter(1))
+        await asyncio.sleep(0)
+        heavy.cancel()
+        await light
+        assert (gate._inside, len(gate._waiting)) == (4, 0)
+
+    asyncio.run(scenario())

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from modelworker._endpoints import Watched
 from modelworker._errors import Expired
 from modelworker._kube import Event
 from modelworker._settings import Settings
+from modelworker_api import kube
 from tests.client_support import until
 
 DOWN = ClusterUnavailable("the API server https://h does not answer: refused")
@@ -81,13 +82,15 @@ class PlayedCluster:
 def follow(
     scenario: Callable[[PlayedCluster, Watched], Coroutine[Any, Any, None]],
     listed: Mapping[str, Any] | ModelWorkerError | None,
+    kind: kube.Kind = kube.MODELWORKER,
     **more: Any,
 ) -> None:
     """Run a scenario, and see that nothing is left open after it."""
 
     async def run() -> None:
         cluster = PlayedCluster(listed, **more)
-        endpoints = Watched(Settings("policy"), connect=cluster.connect, luck=lambda: 0.0)
+        settings = Settings("policy", kind=kind)
+        endpoints = Watched(settings, connect=cluster.connect, luck=lambda: 0.0)
         try:
             await scenario(cluster, endpoints)
         finally:
@@ -220,6 +223,31 @@ def test_what_waiting_cannot_help_fails_at_once(
                     await endpoints.ready(soon(600))
 
     follow(scenario, listed, known=known)
+
+
+@pytest.mark.parametrize("kind", kube.KINDS, ids=lambda kind: kind.short)
+@pytest.mark.parametrize(
+    ("listed", "words"),
+    [
+        pytest.param(None, "no {kind} 'policy' .*`kubectl get {short} -n ns`", id="missing"),
+        pytest.param(
+            body(**conditions("Accepted", "InvalidSpec", "no source")),
+            "^{kind} ns/policy is not accepted",
+            id="rejected",
+        ),
+        pytest.param(
+            body(**conditions("Ready", "Loading", "pod a loads")),
+            "^{kind} ns/policy has no ready worker: .*`kubectl describe {short} policy -n ns`",
+            id="not-ready",
+        ),
+    ],
+)
+def test_errors_name_the_kind_and_its_short_name(listed: Any, words: str, kind: kube.Kind) -> None:
+    async def scenario(cluster: PlayedCluster, endpoints: Watched) -> None:
+        with pytest.raises(ModelWorkerError, match=words.format(**asdict(kind))):
+            await endpoints.ready(soon(0.02))
+
+    follow(scenario, listed, kind)
 
 
 def test_an_object_that_appears_after_a_failure_is_found_by_the_next_call() -> None:

@@ -1,6 +1,8 @@
 """A ModelWorker's status -> what a caller needs of it; errors by HTTP answer."""
 
 import pickle
+import re
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from modelworker import _errors
 from modelworker._object import NO_STATUS, View, view_of
 from modelworker._results import Chunk
+from modelworker_api import kube
 
 URL = "http://10.0.0.1:8000"
 
@@ -128,19 +131,22 @@ def test_retry_after(header: str | None, seconds: float | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "kind", "words"),
+    ("status", "type_", "words"),
     [
-        pytest.param(403, _errors.AccessDenied, "verbs list and watch", id="403"),
-        pytest.param(401, _errors.AccessDenied, "credentials", id="401"),
-        pytest.param(404, _errors.NotInstalled, "kubectl apply", id="404"),
+        pytest.param(403, _errors.AccessDenied, "--resource={plural}.modelworker.dev", id="403"),
+        pytest.param(401, _errors.AccessDenied, "credentials.*`kubectl get {short}`", id="401"),
+        pytest.param(404, _errors.NotInstalled, "kind {kind}: .*kubectl apply", id="404"),
         pytest.param(410, _errors.Expired, "said", id="410"),
         pytest.param(500, _errors.ClusterUnavailable, "answered 500", id="500"),
     ],
 )
-def test_errors_of_the_api_server(status: int, kind: type[Exception], words: str) -> None:
-    error = _errors.from_cluster(status, "said", namespace="ns", server="https://h:6443")
-    assert type(error) is kind
-    assert words in str(error)
+@pytest.mark.parametrize("kind", kube.KINDS, ids=lambda kind: kind.short)
+def test_errors_of_the_api_server(
+    status: int, type_: type[Exception], words: str, kind: kube.Kind
+) -> None:
+    error = _errors.from_cluster(status, "said", kind=kind, namespace="ns", server="https://h")
+    assert type(error) is type_
+    assert re.search(words.format(**asdict(kind)), str(error))
 
 
 def test_errors_survive_pickling_and_keep_what_they_carry() -> None:

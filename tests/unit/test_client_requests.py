@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modelworker import LM, InvalidRequest, _http, _requests
+from modelworker import LM, InvalidRequest, _json, _requests
 from modelworker_api import wire
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -165,7 +165,7 @@ def test_extra_may_not_repeat_an_argument() -> None:
 def test_numbers_of_numpy_become_json() -> None:
     params = _requests.sampling({"n": np.int64(2), "temperature": np.float32(0.5)})
     prompt = _requests.checked_prompt([np.int32(5)])
-    body = _http.encode(_requests.completion(prompt, params, model="policy"))
+    body = _json.encode(_requests.completion(prompt, params, model="policy"))
     assert b'"prompt":[5]' in body
     assert b'"n":2' in body
     assert b'"temperature":0.5' in body
@@ -181,4 +181,4 @@ def test_numbers_of_numpy_become_json() -> None:
 )
 def test_what_is_no_json_is_refused(value: object) -> None:
     with pytest.raises(InvalidRequest, match="cannot be sent as JSON"):
-        _http.encode({"extra": value})
+        _json.encode({"extra": value})

@@ -1,12 +1,14 @@
-"""The arguments of LM."""
+"""The arguments of LM and RMCall."""
 
+import inspect
 import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from modelworker import LM, AsyncLM, InvalidRequest, _kube
+from modelworker import LM, AsyncLM, AsyncRMCall, InvalidRequest, RMCall, _kube
+from modelworker_api import kube
 
 
 @pytest.mark.parametrize(
@@ -30,7 +32,7 @@ from modelworker import LM, AsyncLM, InvalidRequest, _kube
     ],
 )
 def test_refused(arguments: dict[str, Any], message: str) -> None:
-    for kind in (LM, AsyncLM):
+    for kind in (LM, AsyncLM, RMCall, AsyncRMCall):
         with pytest.raises(InvalidRequest, match=message):
             kind(**arguments)
 
@@ -46,6 +48,26 @@ def test_state_is_the_arguments(tmp_path: Path) -> None:
     assert copied.aio.__getstate__() == lm.aio.__getstate__()
     assert copied.aio.__getstate__().kubeconfig == str(tmp_path / "config")
     assert repr(copied) == "LM('policy', namespace='ns')"
+
+
+def test_a_reward_models_state_is_its_arguments() -> None:
+    rm = RMCall("prm", namespace="ns", aggregation="last", allow_mixed_revisions=True)
+    copied = pickle.loads(pickle.dumps(rm))
+    state = copied.aio.__getstate__()
+    assert state == rm.aio.__getstate__() == pickle.loads(pickle.dumps(rm.aio)).__getstate__()
+    assert (state.kind, state.aggregation, state.timeout) == (kube.REWARDMODEL, "last", 120)
+    assert state.allow_mixed_revisions
+    assert LM("policy").aio.__getstate__().kind == kube.MODELWORKER
+    assert LM("policy").aio.__getstate__().timeout == 600
+    assert repr(copied) == "RMCall('prm', namespace='ns')"
+    assert repr(copied.aio) == "AsyncRMCall('prm', namespace='ns')"
+
+
+@pytest.mark.parametrize("kind", [LM, RMCall])
+def test_both_faces_take_the_same_arguments(kind: type) -> None:
+    sync, core = inspect.signature(kind), inspect.signature(kind._core)  # type: ignore[attr-defined]
+    assert sync == core
+    assert {"namespace", "endpoints", "timeout"} < set(sync.parameters)
 
 
 def test_where_the_kubeconfig_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

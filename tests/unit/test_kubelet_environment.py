@@ -84,6 +84,10 @@ def test_text_without_dollars_is_left_alone(text: str) -> None:
         pytest.param("/database", "/database", id="path-boundary"),
         pytest.param("see /data", "see /data", id="not-at-the-start"),
         pytest.param("/log", "/pod/main.termination", id="file"),
+        pytest.param('{"a": ["/data/x", 1]}', '{"a": ["/host/data/x", 1]}', id="in-json"),
+        pytest.param('{"b":{"c":"/log"}}', '{"b": {"c": "/pod/main.termination"}}', id="deep"),
+        pytest.param('{"a":"see /data"}', '{"a":"see /data"}', id="json-without-a-path"),
+        pytest.param('{"a": "/data"', '{"a": "/data"', id="no-json"),
         pytest.param("", "", id="empty"),
     ],
 )

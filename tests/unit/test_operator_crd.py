@@ -1,63 +1,104 @@
-"""The schema as a file."""
+"""The schemas as files."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import yaml
 
-from modelworker_api import kube
+from modelworker_api import kube, rewards
 from modelworker_operator.spec import RESERVED_ENV, RESERVED_ENV_PREFIX
+from modelworker_operator.spec import scoring as words
 
-CRD = Path(__file__).parents[2] / "crds/modelworker.yaml"
+CRDS: Final = Path(__file__).parents[2] / "crds"
+FILES: Final = {kind: CRDS / f"{kind.kind.lower()}.yaml" for kind in kube.KINDS}
+KINDS: Final = pytest.mark.parametrize("kind", [pytest.param(k, id=k.kind) for k in kube.KINDS])
+SECTIONS: Final = ("spec", "status")
+
+OTHER_WORDS: Final = {
+    "spec": {"concurrency.maxRunning"},
+    "status": {"model.maxModelLen", "conditions"},
+}
+"""Fields that both kinds have, with descriptions of their own."""
+ONLY_MODELWORKER: Final = {"spec": {"model.maxModelLen"}, "status": set[str]()}
 
 
-@pytest.fixture(scope="module")
-def crd() -> Any:
-    return yaml.safe_load(CRD.read_text())
+def crd(kind: kube.Kind) -> Any:
+    return yaml.safe_load(FILES[kind].read_text())
 
 
-@pytest.fixture(scope="module")
-def schema(crd: Any) -> Any:
-    return crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+def schema(kind: kube.Kind) -> Any:
+    return crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 
 
 def fields(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     yield path, schema
     for name, field in schema.get("properties", {}).items():
-        yield from fields(field, f"{path}.{name}")
+        yield from fields(field, f"{path}.{name}".removeprefix("."))
     for key in ("items", "additionalProperties"):
         if key in schema:
             yield from fields(schema[key], f"{path}[]")
 
 
-def test_names(crd: Any) -> None:
-    assert crd["spec"]["group"] == kube.GROUP
-    assert crd["spec"]["names"]["kind"] == kube.MODELWORKER.kind
-    assert crd["spec"]["names"]["plural"] == kube.MODELWORKER.plural
-    assert crd["spec"]["names"]["shortNames"] == [kube.MODELWORKER.short]
-    assert crd["spec"]["versions"][0]["name"] == kube.VERSION
+def plain(field: dict[str, Any]) -> dict[str, Any]:
+    """A field without the fields in it."""
+    return {
+        key: value
+        for key, value in field.items()
+        if key not in ("properties", "items", "additionalProperties")
+    }
 
 
-def test_size() -> None:
-    assert len(CRD.read_bytes()) <= 64 * 1024
+def shared(kind: kube.Kind, section: str) -> dict[str, dict[str, Any]]:
+    """The fields that the other kind has too, by path, with what is said of each."""
+    found = {}
+    for path, field in fields(schema(kind)["properties"][section]):
+        own = path.split(".")[0] == "scoring" or path in ONLY_MODELWORKER[section]
+        if path and not own:
+            found[path] = plain(field)
+            if path in OTHER_WORDS[section]:
+                found[path].pop("description")
+    return found
+
+
+def test_there_is_a_file_for_each_kind() -> None:
+    assert set(CRDS.glob("*.yaml")) == set(FILES.values())
+
+
+@KINDS
+def test_names(kind: kube.Kind) -> None:
+    named = crd(kind)
+    assert named["metadata"]["name"] == f"{kind.plural}.{kube.GROUP}"
+    assert named["spec"]["group"] == kube.GROUP
+    assert named["spec"]["names"]["kind"] == kind.kind
+    assert named["spec"]["names"]["plural"] == kind.plural
+    assert named["spec"]["names"]["shortNames"] == [kind.short]
+    assert named["spec"]["versions"][0]["name"] == kube.VERSION
+
+
+@KINDS
+def test_size(kind: kube.Kind) -> None:
+    assert len(FILES[kind].read_bytes()) <= 64 * 1024
     # kubectl apply keeps a copy in an annotation, whose limit is 256 KiB.
-    assert len(yaml.safe_dump(yaml.safe_load(CRD.read_text())).encode()) <= 128 * 1024
+    assert len(yaml.safe_dump(crd(kind)).encode()) <= 128 * 1024
 
 
-def test_every_field_is_described(schema: Any) -> None:
+@KINDS
+def test_every_field_is_described(kind: kube.Kind) -> None:
     missing = [
         path
-        for path, field in fields(schema)
-        if path != ".metadata" and not field.get("description")
+        for path, field in fields(schema(kind))
+        if path != "metadata" and not field.get("description")
     ]
     assert missing == []
 
 
-def test_every_bound_is_set(schema: Any) -> None:
+@KINDS
+def test_every_bound_is_set(kind: kube.Kind) -> None:
     """Lists and strings of the spec have a limit: without one, rules on them cost too much."""
-    spec = schema["properties"]["spec"]
+    spec = schema(kind)["properties"]["spec"]
     unbounded = [
         path
         for path, field in fields(spec)
@@ -67,11 +108,72 @@ def test_every_bound_is_set(schema: Any) -> None:
     assert unbounded == []
 
 
-def test_states_and_reserved_variables_are_those_of_the_code(schema: Any) -> None:
-    status = schema["properties"]["status"]["properties"]
-    states = status["workers"]["items"]["properties"]["state"]["enum"]
+@KINDS
+def test_states_and_reserved_variables_are_those_of_the_code(kind: kube.Kind) -> None:
+    properties = schema(kind)["properties"]
+    workers = properties["status"]["properties"]["workers"]
+    states = workers["items"]["properties"]["state"]["enum"]
     assert states == [state.value for state in kube.WorkerState]
-    rules = str(schema["properties"]["spec"]["properties"]["env"])
+    rules = str(properties["spec"]["properties"]["env"])
     assert all(name in rules for name in (*RESERVED_ENV, RESERVED_ENV_PREFIX))
     assert kube.MAX_NAME_LENGTH == 50
-    assert "size(self.metadata.name) <= 50" in str(schema["x-kubernetes-validations"])
+    assert "size(self.metadata.name) <= 50" in str(schema(kind)["x-kubernetes-validations"])
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_what_both_kinds_have_is_the_same(section: str) -> None:
+    mine, other = (shared(kind, section) for kind in kube.KINDS)
+    assert mine.keys() == other.keys()
+    assert {path: (mine[path], other[path]) for path in mine if mine[path] != other[path]} == {}
+
+
+def test_rules_on_the_whole_object_are_the_same() -> None:
+    mine, other = (schema(kind) for kind in kube.KINDS)
+    assert mine["x-kubernetes-validations"] == other["x-kubernetes-validations"]
+    heartbeat = mine["properties"]["spec"]["x-kubernetes-validations"]
+    assert all(one in other["properties"]["spec"]["x-kubernetes-validations"] for one in heartbeat)
+
+
+def scoring() -> Any:
+    return schema(kube.REWARDMODEL)["properties"]["spec"]["properties"]["scoring"]
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("type", words.TYPES),
+        ("family", words.FAMILIES),
+        ("aggregation", words.AGGREGATIONS),
+        ("overflow", words.OVERFLOWS),
+        ("implicit.form", words.FORMS),
+        ("custom.position", words.POSITIONS),
+        ("custom.link", words.LINKS),
+    ],
+)
+def test_words_are_those_of_the_code(path: str, allowed: Any) -> None:
+    assert dict(fields(scoring()))[path]["enum"] == list(allowed)
+
+
+@pytest.mark.parametrize("enum", [rewards.Aggregation, rewards.Overflow])
+def test_every_word_of_the_worker_can_be_asked_for(enum: Any) -> None:
+    table: Any = words.AGGREGATIONS if enum is rewards.Aggregation else words.OVERFLOWS
+    assert set(table.values()) == set(enum)
+
+
+def test_defaults_are_those_of_the_worker() -> None:
+    worker = rewards.ScoringConfig(type=rewards.ScoreType.PROCESS)
+    found = {path: field["default"] for path, field in fields(scoring()) if "default" in field}
+    assert words.FAMILIES[found["family"]] is worker.family
+    assert words.OVERFLOWS[found["overflow"]] is worker.overflow
+    assert found["normalize"] is worker.normalize
+    assert found["cache.maxTokens"] == worker.cache_tokens
+    assert (found["implicit.form"] == "Cumulative") is worker.cumulative
+    step = rewards.CustomRecipe.model_fields["step_format"].default
+    assert found["custom.step.format"] == step
+
+
+def test_every_family_has_a_type() -> None:
+    rules = [one["rule"] for one in scoring()["x-kubernetes-validations"][:2]]
+    named = [re.findall(r"'(\w+)'", rule)[1:] for rule in rules]
+    both = {rewards.Family.AUTO, rewards.Family.CUSTOM}
+    assert sorted(named[0] + named[1]) == sorted(set(rewards.Family) - both)

@@ -6,7 +6,7 @@ import pytest
 
 from modelworker_api import kube
 from modelworker_operator.desired import Manifest, desired_children
-from modelworker_operator.spec import parse_modelworker
+from modelworker_operator.spec import parse
 from tests.operator_objects import CONFIG, UID, modelworker, raw_modelworker
 
 LABELS = {
@@ -298,7 +298,7 @@ def test_same_input_same_output() -> None:
 def test_status_and_generation_do_not_matter() -> None:
     raw = raw_modelworker(status={"replicas": 1}, generation=9)
     raw["metadata"]["resourceVersion"] = "8"
-    assert desired_children(parse_modelworker(raw), CONFIG) == children()
+    assert desired_children(parse(kube.MODELWORKER, raw), CONFIG) == children()
 
 
 def test_hash_tells_what_changed() -> None:

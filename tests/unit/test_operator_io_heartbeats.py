@@ -2,11 +2,12 @@
 
 import pytest
 
-from modelworker_api import wire
+from modelworker_api import kube, wire
 from modelworker_operator.heartbeats import Registry
 from modelworker_operator.store import Key
 
-OWNER = Key("ModelWorker", "ns", "one")
+SCORING = {"family": "MathShepherd", "recipe_hash": "a", "compared": True}
+OWNER = Key(kube.MODELWORKER, "ns", "one")
 
 
 def beat(**fields: object) -> wire.Heartbeat:
@@ -25,6 +26,14 @@ def beat(**fields: object) -> wire.Heartbeat:
         pytest.param({}, {"progress": 0}, True, id="progress-known"),
         pytest.param({}, {"running": 9, "waiting": 3}, False, id="load"),
         pytest.param({"message": "a"}, {"message": "b"}, False, id="message"),
+        pytest.param({}, {"scoring": SCORING}, True, id="scoring"),
+        pytest.param({"scoring": SCORING}, {"scoring": SCORING}, False, id="same-scoring"),
+        pytest.param(
+            {"scoring": SCORING},
+            {"scoring": {**SCORING, "recipe_hash": "b"}},
+            True,
+            id="another-recipe",
+        ),
         pytest.param(
             {"state": "Failed", "message": "a"},
             {"state": "Failed", "message": "b"},

@@ -17,10 +17,10 @@ from modelworker_operator.errors import ClusterUnavailable
 from modelworker_operator.heartbeats import Registry
 from modelworker_operator.identity import Identities
 from modelworker_operator.listener import Heartbeats
-from modelworker_operator.resources import MODELWORKERS, PODS
+from modelworker_operator.resources import MODELWORKERS, PODS, REWARDMODELS
 from modelworker_operator.store import Key, Store
 
-OWNER = Key("ModelWorker", "ns", "one")
+OWNER = Key(kube.MODELWORKER, "ns", "one")
 URL = f"http://operator{kube.HEARTBEAT_PATH}"
 
 
@@ -68,6 +68,19 @@ class Fixture:
         meta = {"namespace": "ns", "resourceVersion": "1"}
         store.put(PODS, {"metadata": {"name": "pod", "uid": "uid", "labels": labels, **meta}})
         store.put(PODS, {"metadata": {"name": "stranger", "uid": "x", **meta}})
+        store.put(
+            REWARDMODELS,
+            {
+                "metadata": {"name": "one", "namespace": "ns", "uid": "r", "resourceVersion": "1"},
+                "spec": {
+                    "model": {"source": {"hostPath": {"path": "/m"}}},
+                    "scoring": {"type": "Process"},
+                    "heartbeat": {"intervalSeconds": 9, "staleAfterSeconds": 30},
+                },
+            },
+        )
+        labels = {kube.LABEL_KIND: "RewardModel", kube.LABEL_NAME: "one"}
+        store.put(PODS, {"metadata": {"name": "judge", "uid": "j", "labels": labels, **meta}})
         self.listener = Heartbeats(
             store=store,
             registry=self.registry,
@@ -112,6 +125,19 @@ def test_a_heartbeat_is_kept_and_answered_with_the_interval_of_the_spec() -> Non
     assert fixture.registry.beats(["uid"], 3)["uid"][1] == 3
     fixture.post()
     assert fixture.enqueued == [OWNER]  # No news.
+
+
+def test_a_pod_speaks_for_the_object_of_its_kind_alone() -> None:
+    extra = {
+        "authentication.kubernetes.io/pod-name": ["judge"],
+        "authentication.kubernetes.io/pod-uid": ["j"],
+    }
+    fixture = Fixture(lambda: pod_review(extra=extra))
+    scoring = {"family": "MathShepherd", "recipe_hash": "a", "compared": True}
+    answer = fixture.post(json.dumps({"state": "Ready", "scoring": scoring}).encode())
+    assert (answer.status_code, answer.json()) == (200, {"interval_seconds": 9.0})
+    assert fixture.enqueued == [Key(kube.REWARDMODEL, "ns", "one")]
+    assert fixture.registry.beats(["j"], 0)["j"][0].scoring is not None
 
 
 @pytest.mark.parametrize(

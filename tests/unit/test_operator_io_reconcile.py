@@ -19,11 +19,17 @@ from modelworker_operator.errors import (
     OperatorError,
 )
 from modelworker_operator.reconcile import World, reconcile
-from modelworker_operator.resources import DEPLOYMENTS, MODELWORKERS, Resource, resource_of
+from modelworker_operator.resources import (
+    DEPLOYMENTS,
+    MODELWORKERS,
+    OWNERS,
+    Resource,
+    resource_of,
+)
 from modelworker_operator.store import Key, Store
 from modelworker_operator.transitions import Transition
 
-KEY = Key("ModelWorker", "ns", "one")
+KEY = Key(kube.MODELWORKER, "ns", "one")
 
 
 @dataclass
@@ -58,13 +64,14 @@ class FakeCluster:
         return {"resourceVersion": str(self.version)}
 
 
-def world_with(cluster: FakeCluster, **meta: Any) -> World:
+def world_with(cluster: FakeCluster, kind: kube.Kind = kube.MODELWORKER, **meta: Any) -> World:
     store = Store()
+    scoring = {"scoring": {"type": "Outcome"}} if kind == kube.REWARDMODEL else {}
     store.put(
-        MODELWORKERS,
+        OWNERS[kind],
         {
             "apiVersion": kube.API_VERSION,
-            "kind": "ModelWorker",
+            "kind": kind.kind,
             "metadata": {
                 "name": "one",
                 "namespace": "ns",
@@ -73,7 +80,7 @@ def world_with(cluster: FakeCluster, **meta: Any) -> World:
                 "generation": 1,
                 **meta,
             },
-            "spec": {"model": {"source": {"hostPath": {"path": "/m"}}}},
+            "spec": {"model": {"source": {"hostPath": {"path": "/m"}}}, **scoring},
         },
     )
     return World(
@@ -105,15 +112,22 @@ def observed_generation(world: World) -> int | None:
     return found
 
 
-def test_first_pass_writes_everything_in_order_and_the_second_nothing() -> None:
+@pytest.mark.parametrize("kind", [pytest.param(kind, id=kind.kind) for kind in kube.KINDS])
+def test_first_pass_writes_everything_in_order_and_the_second_nothing(kind: kube.Kind) -> None:
     cluster = FakeCluster()
-    world = world_with(cluster)
-    assert run(world)
+    world = world_with(cluster, kind)
+    key = Key(kind, "ns", "one")
+    assert asyncio.run(reconcile(key, world))
     assert cluster.writes == ["Deployment", "Service", "status"]
-    assert {about["uid"] for about, _ in cluster.events} == {"uid-one"}
-    assert observed_generation(world) == 1
+    assert {(about["uid"], about["kind"]) for about, _ in cluster.events} == {
+        ("uid-one", kind.kind)
+    }
+    entry = world.store.get(OWNERS[kind], "ns", "one")
+    assert entry is not None
+    assert entry.load()["status"]["observedGeneration"] == 1
+    assert world.store.get(DEPLOYMENTS, "ns", f"{kind.short}-one") is not None
     cluster.writes.clear()
-    assert run(world)
+    assert asyncio.run(reconcile(key, world))
     assert cluster.writes == []
 
 
@@ -208,6 +222,6 @@ def test_invalid_spec_is_told_once_and_not_tried_again() -> None:
 def test_deleted_object_is_left_to_the_garbage_collector(gone: str) -> None:
     cluster = FakeCluster()
     world = world_with(cluster, deletionTimestamp="2026-01-01T00:00:00Z")
-    key = KEY if gone == "being-deleted" else Key("ModelWorker", "ns", "other")
+    key = KEY if gone == "being-deleted" else Key(kube.MODELWORKER, "ns", "other")
     assert asyncio.run(reconcile(key, world))
     assert cluster.writes == []

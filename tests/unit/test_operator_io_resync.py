@@ -7,13 +7,14 @@ from typing import Any, cast
 
 import pytest
 
+from modelworker_api import kube
 from modelworker_operator.errors import ClusterUnavailable
 from modelworker_operator.queue import KeyedQueue
 from modelworker_operator.resources import DEPLOYMENTS, MODELWORKERS, PODS, Resource
 from modelworker_operator.resync import Resync
 from modelworker_operator.store import Key, Store
 
-ONE, TWO = Key("ModelWorker", "ns", "one"), Key("ModelWorker", "ns", "two")
+ONE, TWO = Key(kube.MODELWORKER, "ns", "one"), Key(kube.MODELWORKER, "ns", "two")
 
 
 def raw(kind: Resource, name: str, version: int, owner: str = "one") -> dict[str, Any]:

@@ -6,10 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelworker_operator.resources import DEPLOYMENTS, MODELWORKERS, PODS, Resource, resource_of
+from modelworker_api import kube
+from modelworker_operator.resources import (
+    DEPLOYMENTS,
+    MODELWORKERS,
+    PODS,
+    REWARDMODELS,
+    Resource,
+    resource_of,
+)
 from modelworker_operator.store import Key, Store, owner_of
 
-OWNER = Key("ModelWorker", "ns", "one")
+OWNER = Key(kube.MODELWORKER, "ns", "one")
 LABELS = {
     "app.kubernetes.io/managed-by": "modelworker",
     "modelworker.dev/kind": "ModelWorker",
@@ -37,6 +45,7 @@ def child(
     ("resource", "path"),
     [
         (MODELWORKERS, "/apis/modelworker.dev/v1alpha1/namespaces/ns/modelworkers/one/status"),
+        (REWARDMODELS, "/apis/modelworker.dev/v1alpha1/namespaces/ns/rewardmodels/one/status"),
         (DEPLOYMENTS, "/apis/apps/v1/namespaces/ns/deployments/one/status"),
         (PODS, "/api/v1/namespaces/ns/pods/one/status"),
     ],
@@ -115,12 +124,32 @@ def test_a_list_finds_what_is_gone_and_what_is_missing() -> None:
     ("resource", "labels", "owner"),
     [
         pytest.param(PODS, LABELS, OWNER, id="child"),
+        pytest.param(
+            PODS,
+            {**LABELS, "modelworker.dev/kind": "RewardModel"},
+            Key(kube.REWARDMODEL, "ns", "one"),
+            id="child-of-the-other-kind",
+        ),
         pytest.param(PODS, {}, None, id="stranger"),
-        pytest.param(MODELWORKERS, {}, Key("ModelWorker", "ns", "mw-one"), id="object"),
+        pytest.param(PODS, {**LABELS, "modelworker.dev/kind": "Other"}, None, id="unknown-kind"),
+        pytest.param(MODELWORKERS, {}, Key(kube.MODELWORKER, "ns", "mw-one"), id="object"),
+        pytest.param(REWARDMODELS, {}, Key(kube.REWARDMODEL, "ns", "mw-one"), id="reward-object"),
     ],
 )
 def test_owner(resource: Resource, labels: dict[str, str], owner: Key | None) -> None:
     assert owner_of(resource, child(1, labels=labels)) == owner
+
+
+def test_objects_of_one_name_and_two_kinds_are_two() -> None:
+    store = Store()
+    store.put(MODELWORKERS, child(1, name="one", uid="a"))
+    store.put(REWARDMODELS, child(2, name="one", uid="b"))
+    store.put(PODS, child(3, name="p", uid="p"))
+    reward = Key(kube.REWARDMODEL, "ns", "one")
+    assert set(store.objects()) == {OWNER, reward}
+    assert [entry.uid for entry in store.children(OWNER, PODS)] == ["p"]
+    assert store.children(reward, PODS) == ()
+    assert str(reward) == "RewardModel ns/one"
 
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from("abc"), st.integers(1, 20)), max_size=40))

@@ -15,6 +15,7 @@ from tests.operator_objects import (
     deployment,
     modelworker,
     pod,
+    rewardmodel,
     status_of,
     terminated,
     unscheduled,
@@ -299,6 +300,15 @@ def reasons_covered() -> set[kube.Reason]:
     told |= {Reason.QUOTA_EXCEEDED, Reason.POD_CREATION_FAILED}
     worlds: list[dict[str, Any]] = [
         status_of(None, pod(ready=True), beats={A: beat()}),
+        status_of(rewardmodel()),
+        *(
+            status_of(
+                rewardmodel(),
+                pod("r", owner="rwm-smol-1", ready=True),
+                beats={"r": beat(scoring={"family": "x", "recipe_hash": "y", "compared": known})},
+            )
+            for known in (True, False)
+        ),
         status_of(modelworker(replicas=0)),
         status_of(None, live=deployment(updated=0)),
         status_of(None, live=deployment(progressing="ProgressDeadlineExceeded", updated=0)),

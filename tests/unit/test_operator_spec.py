@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from modelworker_api import kube
 from modelworker_operator import names
 from modelworker_operator.errors import InvalidSpec
 from modelworker_operator.spec import (
@@ -12,7 +13,7 @@ from modelworker_operator.spec import (
     PvcSource,
     SecretKey,
     identify,
-    parse_modelworker,
+    parse,
 )
 from tests.operator_objects import raw_modelworker
 
@@ -20,7 +21,7 @@ HUB = {"repo": "a/b", "revision": "abc"}
 
 
 def test_defaults_without_the_crd() -> None:
-    spec = parse_modelworker(raw_modelworker()).spec
+    spec = parse(kube.MODELWORKER, raw_modelworker()).spec
     assert spec.model.name == "smol"
     assert spec.model.source == PvcSource("models", "smollm2")
     assert (spec.model.dtype, spec.model.max_model_len, spec.model.gguf_file) == (
@@ -48,7 +49,7 @@ def test_defaults_without_the_crd() -> None:
     ],
 )
 def test_sources(source: dict[str, Any], parsed: Any) -> None:
-    worker = parse_modelworker(raw_modelworker(model={"source": source}))
+    worker = parse(kube.MODELWORKER, raw_modelworker(model={"source": source}))
     assert worker.spec.model.source == parsed
 
 
@@ -96,9 +97,9 @@ def test_sources(source: dict[str, Any], parsed: Any) -> None:
 def test_refused_with_the_field_and_what_to_do(spec: dict[str, Any], message: str) -> None:
     raw = raw_modelworker(**spec)
     with pytest.raises(InvalidSpec) as refused:
-        parse_modelworker(raw)
+        parse(kube.MODELWORKER, raw)
     assert message in str(refused.value)
-    assert identify(raw).name == "smol"
+    assert identify(kube.MODELWORKER, raw).name == "smol"
 
 
 @pytest.mark.parametrize("name", ["a" * 51, "a.b", "A", ""])
@@ -106,17 +107,17 @@ def test_name_refused(name: str) -> None:
     raw = raw_modelworker()
     raw["metadata"]["name"] = name
     with pytest.raises(InvalidSpec, match=r"metadata\.name"):
-        parse_modelworker(raw)
+        parse(kube.MODELWORKER, raw)
 
 
 def test_identify_needs_nothing() -> None:
-    assert identify({}).generation == 0
+    assert identify(kube.MODELWORKER, {}).generation == 0
 
 
 @pytest.mark.parametrize("name", ["a" * 50, "7b", "a"])
 def test_child_names_are_labels_that_begin_with_a_letter(name: str) -> None:
     raw = raw_modelworker()
     raw["metadata"]["name"] = name
-    child = names.child_name(parse_modelworker(raw))
+    child = names.child_name(parse(kube.MODELWORKER, raw))
     assert child == f"mw-{name}"
     assert len(child) <= 63

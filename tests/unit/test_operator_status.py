@@ -323,7 +323,7 @@ def test_problem_is_told_and_generation_does_not_move(reason: kube.Reason) -> No
 
 
 def test_invalid_spec_of_an_object_that_never_was_valid() -> None:
-    worker = identify(raw_modelworker(model={}))
+    worker = identify(kube.MODELWORKER, raw_modelworker(model={}))
     problem = Problem(Reason.INVALID_SPEC, "spec.model.source is missing; set it")
     nothing = Observed(None, None, ())
     status = status_for(worker, nothing, {}, problem=problem, in_grace=False, now=NOW)
@@ -337,6 +337,6 @@ def test_foreign_deployment_of_the_same_name_is_not_ours() -> None:
     foreign = deployment()
     foreign["metadata"]["ownerReferences"] = []
     problem = Problem(Reason.CHILD_CONFLICT, "taken; rename it")
-    observed = Observed(foreign, service(), (pod(ready=True),))
+    observed = Observed(foreign, service(modelworker()), (pod(ready=True),))
     status = status_for(modelworker(), observed, {}, problem=problem, in_grace=False, now=NOW)
     assert (status["replicas"], status["readyReplicas"], status["workers"]) == (0, 0, [])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from modelworker_api.rewards import Aggregation, Family, ScoreType
 from modelworker_server.__main__ import main, what_to_load
 from modelworker_server.settings import HubSettings, InvalidSettings, load
 
@@ -106,6 +107,56 @@ def test_a_wrong_setting_is_one_line(
     assert capsys.readouterr().err == f"{line}\n"
 
 
+@pytest.mark.parametrize("by_flag", [True, False], ids=["flag", "variable"])
+def test_scoring_makes_a_reward_model(by_flag: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = '{"type": "Process", "family": "MathPSA", "aggregation": "last", "cache_tokens": 9}'
+    flags = ["--model", "x"]
+    if by_flag:
+        flags += ["--scoring", text]
+    else:
+        monkeypatch.setenv("MODELWORKER_SCORING", text)
+    scoring = what_to_load(load(flags), HubSettings(), created=1).scoring
+    assert scoring is not None
+    assert (scoring.type, scoring.family) == (ScoreType.PROCESS, Family.MATH_PSA)
+    assert (scoring.aggregation, scoring.cache_tokens) == (Aggregation.LAST, 9)
+
+
+@pytest.mark.parametrize("flags", [[], ["--scoring", ""]], ids=["left-out", "empty"])
+def test_no_scoring_makes_a_language_model(flags: list[str]) -> None:
+    assert what_to_load(load(["--model", "x", *flags]), HubSettings(), created=1).scoring is None
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        pytest.param("{", "Invalid JSON", id="no-json"),
+        pytest.param("Process", "Invalid JSON", id="word"),
+        pytest.param("null", "should be an object", id="null"),
+        pytest.param("[]", "should be an object", id="list"),
+        pytest.param("{}", ": type: Field required", id="no-type"),
+        pytest.param('{"type": "process"}', "'Process' or 'Outcome'; got 'process'", id="type"),
+        pytest.param('{"type": "Process", "family": "Qwen"}', "'QwenMathPRM'", id="family"),
+        pytest.param('{"type": "Process", "Family": "Auto"}', "Family: Extra inputs", id="field"),
+        pytest.param('{"type": "Process", "aggregation": "max"}', "'mean'", id="aggregation"),
+        pytest.param('{"type": "Process", "cache_tokens": -1}', "cache_tokens: ", id="negative"),
+        pytest.param('{"type": "Process", "beta": NaN}', "beta: ", id="nan"),
+        pytest.param(
+            '{"type": "Process", "custom": {"position": "Tag", "link": "Log"}}',
+            "custom.link: Input should be 'Softmax'",
+            id="inside",
+        ),
+        pytest.param('{"type": 1, "family": 2}', "got 1; family: ", id="two-problems"),
+    ],
+)
+def test_wrong_scoring_names_the_field(
+    text: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--model", "x", "--scoring", text]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("--scoring (MODELWORKER_SCORING): ")
+    assert says in line
+
+
 def test_every_problem_has_its_line() -> None:
     with pytest.raises(InvalidSettings) as caught:
         load(["--port", "x", "--dtype", "y"])
@@ -125,5 +176,13 @@ def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         load(["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    for option in ("--model", "--gguf-file", "--drain-seconds", "--heartbeat-token-file"):
+    assert "language model" in text
+    assert "reward model" in text
+    for option in (
+        "--model",
+        "--scoring",
+        "--gguf-file",
+        "--drain-seconds",
+        "--heartbeat-token-file",
+    ):
         assert option in text

@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelworker_server.errors import CLIENT_CLOSED, WorkerError, bug, from_routing
-from modelworker_server.routes import health, openai, tokens
+from modelworker_server.routes import fastchat, health, openai, openrlhf, rewards, tokens
 from modelworker_server.state import ServerState
 
 _log = logging.getLogger(__name__)
@@ -21,8 +21,8 @@ def create_app(server: ServerState) -> FastAPI:
     """
     app = FastAPI(openapi_url=None, redirect_slashes=False)
     app.state.server = server
-    for routes in (openai.router, tokens.router, health.router):
-        app.include_router(routes)
+    for routes in (openai, rewards, fastchat, openrlhf, tokens, health):
+        app.include_router(routes.router)
     app.add_middleware(Edge, server=server)
 
     @app.exception_handler(WorkerError)

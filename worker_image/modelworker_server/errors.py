@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import ClassVar, Final
+from typing import Final
 
 from modelworker_api import wire
 
@@ -17,8 +17,10 @@ DENIED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 class WorkerError(Exception):
     """Base of what a request can end with; the message says the next step."""
 
-    status: ClassVar[int] = HTTPStatus.INTERNAL_SERVER_ERROR
-    type: ClassVar[str] = "internal_error"
+    status: int = HTTPStatus.INTERNAL_SERVER_ERROR
+    type: str = "internal_error"
+    step: int | None = None
+    """Index of the step at fault, if one is."""
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -63,12 +65,18 @@ class StepMismatch(BadRequest):
         self.step = step
 
 
+class NoSteps(BadRequest):
+    """There is nothing in an answer to score."""
+
+    type = "no_steps"
+
+
 class NonFiniteScore(WorkerError):
-    """The model gave NaN or infinity for the step of that index."""
+    """The model gave NaN or infinity for the step of that index; without one, their aggregate."""
 
     type = "non_finite_score"
 
-    def __init__(self, message: str, *, step: int) -> None:
+    def __init__(self, message: str, *, step: int | None = None) -> None:
         super().__init__(message)
         self.step = step
 
@@ -147,6 +155,15 @@ class NotReady(Unavailable):
     """The model is not loaded yet."""
 
 
+class InputFailed(WorkerError):
+    """An element of a request failed that is answered as a whole: the cause, with its place."""
+
+    def __init__(self, cause: WorkerError, where: str) -> None:
+        super().__init__(f"{where}: {cause.message}", param=where)
+        self.status = cause.status
+        self.type = cause.type
+
+
 class ClientGone(WorkerError):
     """The client closed its connection; nobody reads the answer."""
 
@@ -171,7 +188,10 @@ def bug(error: Exception) -> WorkerError:
 def from_routing(status: int, method: str, path: str) -> WorkerError:
     """The error for a request that no route took."""
     if status == HTTPStatus.NOT_FOUND:
-        return RouteNotFound(f"no route {path}; GET /v1/models and POST /v1/completions are served")
+        return RouteNotFound(
+            f"no route {path}; a ModelWorker has POST /v1/completions, a RewardModel has "
+            "POST /v1/rewards, and both have GET /v1/models"
+        )
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         return MethodNotAllowed(f"{path} does not take {method}; see the Allow header")
     return BadRequest(f"{method} {path} was not understood")

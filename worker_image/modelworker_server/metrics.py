@@ -38,6 +38,18 @@ class Metrics:
         self._completion_tokens = Counter(
             "modelworker_completion_tokens", "Tokens that were generated", registry=registry
         )
+        self._scored_inputs = Counter(
+            "modelworker_scored_inputs", "Inputs that got a reward", registry=registry
+        )
+        self._scored_tokens = Counter(
+            "modelworker_scored_tokens", "Tokens of the inputs that got a reward", registry=registry
+        )
+        self._score_failures = Counter(
+            "modelworker_score_failures",
+            "Inputs that got an error instead of a reward",
+            ["type"],
+            registry=registry,
+        )
         self._model = Gauge(
             "modelworker_model_info",
             "What is served; always 1",
@@ -62,6 +74,15 @@ class Metrics:
         """Add the tokens of a request, also of one that was cut off."""
         self._prompt_tokens.inc(prompt)
         self._completion_tokens.inc(completion)
+
+    def scored(self, *, inputs: int, tokens: int) -> None:
+        """Add inputs that got a reward."""
+        self._scored_inputs.inc(inputs)
+        self._scored_tokens.inc(tokens)
+
+    def score_failed(self, kind: str) -> None:
+        """Count an input that got none; `kind` is its error's type."""
+        self._score_failures.labels(kind).inc()
 
     def loaded(self, info: ModelInfo) -> None:
         """Say what is served."""

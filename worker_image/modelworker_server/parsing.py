@@ -17,6 +17,7 @@ _PROMPTS: Final = "must be a text, a list of texts, a list of token ids, or a li
 _UNIONS: Final[Mapping[str, str]] = {
     "prompt": _PROMPTS,
     "input": _PROMPTS,
+    "input_str": "must be a text or a list of texts",
     "stop": "must be a text or a list of texts",
     "content": "must be a text or a list of text parts",
 }
@@ -77,7 +78,16 @@ def parse(shape: type[ShapeT], body: bytes) -> ShapeT:
 
 def _explain(problems: list[ErrorDetails]) -> BadRequest:
     lines = dict.fromkeys(_sentence(problem) for problem in problems)
-    return BadRequest("; ".join(lines), param=str(problems[0]["loc"][0]))
+    return BadRequest("; ".join(lines), param=_param(problems[0]["loc"]))
+
+
+def _param(place: tuple[int | str, ...]) -> str:
+    """The field at fault; among the inputs of a reward request, that of the input."""
+    first, *rest = place
+    if first != "inputs" or not rest:
+        return str(first)
+    index, *field = rest
+    return f"inputs[{index}]" + (f".{field[0]}" if field else "")
 
 
 def _sentence(problem: ErrorDetails) -> str:
@@ -89,6 +99,8 @@ def _sentence(problem: ErrorDetails) -> str:
             path.append(f".{part}" if path else part)
             if part in _UNIONS and problem["type"] != "missing":
                 return f"{''.join(path)}: {_UNIONS[part]}"
+    if problem["type"] == "model_type":
+        return f"{''.join(path)}: must be an object"
     return f"{''.join(path)}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
 
 

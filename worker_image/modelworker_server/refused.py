@@ -4,7 +4,7 @@ They are refused, because an answer that ignored them would look like the one as
 Parameters that nobody knows are ignored, as OpenAI and vLLM do.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from modelworker_api import wire
@@ -92,11 +92,21 @@ def refuse_unsupported(shape: type[wire.Wire], data: Mapping[str, Any]) -> None:
             raise UnsupportedParameter(
                 f"{name} is not supported by this worker; leave it out", param=name
             )
-    messages = data.get("messages")
-    for message in messages if isinstance(messages, list) else ():
-        for part in _MESSAGE_PARTS:
-            if isinstance(message, dict) and message.get(part):
-                raise UnsupportedParameter(
-                    f"{part} in a message is not supported by this worker; send plain text",
-                    param="messages",
-                )
+    for field, messages in _conversations(data):
+        for message in messages:
+            for part in _MESSAGE_PARTS:
+                if isinstance(message, dict) and message.get(part):
+                    raise UnsupportedParameter(
+                        f"{part} in {field} is not supported by this worker; send plain text",
+                        param=field,
+                    )
+
+
+def _conversations(data: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
+    """Every list of messages in a body that is not checked yet, with its place."""
+    if isinstance(messages := data.get("messages"), list):
+        yield "messages", messages
+    inputs = data.get("inputs")
+    for index, one in enumerate(inputs if isinstance(inputs, list) else ()):
+        if isinstance(one, dict) and isinstance(messages := one.get("messages"), list):
+            yield f"inputs[{index}].messages", messages

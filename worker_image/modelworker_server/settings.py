@@ -6,21 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from modelworker_api import kube
+from modelworker_api import kube, rewards
 
 Source = Literal["huggingFace", "local"]
 PREFIX = "MODELWORKER_"
+_WRONG_SCORING = "scoring"
 
 
 class Settings(BaseSettings):
-    """Serve one language model over OpenAI's API.
+    """Serve one model over HTTP.
 
-    Every option is also read from the environment variable MODELWORKER_<OPTION>;
-    a flag wins over the variable.
+    That is a language model with OpenAI's API, or with --scoring a reward model that
+    scores answers. Every option is also read from the environment variable
+    MODELWORKER_<OPTION>; a flag wins over the variable.
     """
 
     model_config = SettingsConfigDict(
@@ -57,7 +59,12 @@ class Settings(BaseSettings):
     max_model_len: int | None = Field(
         None,
         ge=1,
-        description="longest prompt and answer in tokens; without it the model's own limit",
+        description="longest prompt and answer together in tokens; without it the model's limit",
+    )
+    scoring: str | None = Field(
+        None,
+        description="how a reward model scores: JSON such as "
+        '{"type": "Process", "family": "MathShepherd"}; without it, a language model',
     )
     name: str | None = Field(
         None, description="name of the custom resource; accepted as the model of a request"
@@ -70,7 +77,12 @@ class Settings(BaseSettings):
         max_length=512,
         description="model name that answers carry; without it --name, else --model",
     )
-    max_running: int = Field(16, ge=1, le=4096, description="sequences decoded together")
+    max_running: int = Field(
+        16,
+        ge=1,
+        le=4096,
+        description="sequences decoded together; of a reward model, inputs taken together",
+    )
     max_queued: int = Field(
         256, ge=0, le=65536, description="requests that may wait; more are answered 429"
     )
@@ -103,6 +115,25 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe level that is logged"
     )
+
+    @field_validator("scoring")
+    @classmethod
+    def _describes_scoring(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            rewards.ScoringConfig.model_validate_json(value)
+        except ValidationError as error:
+            lines = "; ".join(_told(problem, _path(problem)) for problem in error.errors())
+            raise PydanticCustomError(_WRONG_SCORING, "{lines}", {"lines": lines}) from error
+        return value
+
+    @property
+    def scoring_config(self) -> rewards.ScoringConfig | None:
+        """What `scoring` says, None for a language model."""
+        if self.scoring is None:
+            return None
+        return rewards.ScoringConfig.model_validate_json(self.scoring)
 
 
 class HubSettings(BaseSettings):
@@ -146,6 +177,16 @@ def load(arguments: Sequence[str]) -> Settings:
 
 def _explain(problem: ErrorDetails) -> str:
     field = str(problem["loc"][0])
-    given = "" if problem["type"] == "missing" else f"; got {problem['input']!r:.100}"
-    flag = "--" + field.replace("_", "-")
-    return f"{flag} ({PREFIX}{field.upper()}): {problem['msg']}{given}"
+    return _told(problem, f"--{field.replace('_', '-')} ({PREFIX}{field.upper()})")
+
+
+def _told(problem: ErrorDetails, where: str) -> str:
+    """One problem in words, with what was given where that is not the whole story."""
+    said = problem["type"] in {"missing", _WRONG_SCORING}
+    given = "" if said else f"; got {problem['input']!r:.100}"
+    return f"{where}: {problem['msg']}{given}" if where else f"{problem['msg']}{given}"
+
+
+def _path(problem: ErrorDetails) -> str:
+    """Where in the JSON a problem is, such as `custom.link`."""
+    return ".".join(map(str, problem["loc"]))

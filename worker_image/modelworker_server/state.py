@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry
 
 from modelworker_api import wire
-from modelworker_server.errors import NotReady
+from modelworker_server.errors import NotReady, Unsupported
 from modelworker_server.lifecycle import Lifecycle
 from modelworker_server.limits import Limiter
 from modelworker_server.metrics import Metrics
@@ -91,7 +91,17 @@ class ServerState:
                 "max_model_len": info.max_model_len,
                 "running": load.running,
                 "waiting": load.waiting,
+                "scoring": self._scoring_report(),
             }
+        )
+
+    def _scoring_report(self) -> wire.ScoringReport | None:
+        try:
+            scoring = self.worker.scoring
+        except Unsupported:
+            return None
+        return wire.ScoringReport(
+            family=scoring.family, recipe_hash=scoring.recipe_hash, compared=scoring.compared
         )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelworker_api import wire
+from modelworker_server.conversation import plain_messages
 from modelworker_server.errors import (
     BadRequest,
     ContextTooLong,
@@ -12,7 +13,7 @@ from modelworker_server.errors import (
 )
 from modelworker_server.parsing import shortened
 from modelworker_server.sampling import check_token_ids, include_usage, sampling_params
-from modelworker_server.workers.base import BaseModelWorker, Message, ModelInfo, SamplingParams
+from modelworker_server.workers.base import BaseModelWorker, ModelInfo, SamplingParams
 
 DEFAULT_COMPLETION_TOKENS = 16
 """OpenAI's default for completions; a chat may use the rest of the context."""
@@ -165,7 +166,7 @@ def tokenize(request: wire.TokenizeRequest, worker: BaseModelWorker) -> wire.Tok
         raise BadRequest("give either prompt or messages", param="prompt")
     if request.messages is not None:
         tokens = worker.encode_chat(
-            _messages(request.messages), add_generation_prompt=request.add_generation_prompt
+            plain_messages(request.messages), add_generation_prompt=request.add_generation_prompt
         )
     else:
         tokens = worker.encode(request.prompt or "", add_special_tokens=request.add_special_tokens)
@@ -250,7 +251,7 @@ def _max_tokens(
 
 
 def _conversation(request: wire.ChatCompletionRequest, worker: BaseModelWorker) -> tuple[int, ...]:
-    messages = _messages(request.messages)
+    messages = plain_messages(request.messages)
     if request.continue_final_message:
         if messages[-1].role != "assistant":
             raise BadRequest(
@@ -268,35 +269,3 @@ def _conversation(request: wire.ChatCompletionRequest, worker: BaseModelWorker) 
             continue_final_message=request.continue_final_message,
         )
     )
-
-
-def _messages(given: Sequence[wire.ChatMessage]) -> list[Message]:
-    if not given:
-        raise BadRequest("messages is empty; give at least one message", param="messages")
-    return [
-        Message(
-            role=message.role,
-            content=_plain(message.content, position),
-            extra={} if message.name is None else {"name": message.name},
-        )
-        for position, message in enumerate(given)
-    ]
-
-
-def _plain(content: str | list[dict[str, object]] | None, position: int) -> str:
-    """The text of a message; several parts are joined by newlines, as vLLM does."""
-    if content is None:
-        raise BadRequest(f"messages[{position}].content is missing", param="messages")
-    if isinstance(content, str):
-        return content
-    texts = []
-    for part in content:
-        text = part.get("text")
-        if part.get("type") != "text" or not isinstance(text, str):
-            raise BadRequest(
-                f"messages[{position}].content: parts must be "
-                '{"type": "text", "text": "..."}; this model takes no other',
-                param="messages",
-            )
-        texts.append(text)
-    return "\n".join(texts)

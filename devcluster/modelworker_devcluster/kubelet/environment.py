@@ -1,11 +1,13 @@
 """Environment variables, command lines and paths of containers: pure."""
 
+import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 from kubernetes.utils.quantity import parse_quantity
 
@@ -77,8 +79,38 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
 
 
 def rewrite(text: str, mounts: Iterable[Mount]) -> str:
-    """Replace the longest mount path that `text` begins with by the mount's folder."""
-    for mount in sorted(mounts, key=lambda mount: len(mount.path), reverse=True):
+    """Replace the longest mount path that `text` begins with by the mount's folder.
+
+    In a JSON object every string is such a text: containers are told paths in that form too.
+    """
+    ordered = sorted(mounts, key=lambda mount: len(mount.path), reverse=True)
+    if text.startswith("{") and (parsed := _parsed(text)) is not None:
+        rewritten = _rewritten(parsed, ordered)
+        return text if rewritten == parsed else json.dumps(rewritten)
+    return _rewritten_path(text, ordered)
+
+
+def _parsed(text: str) -> Object | None:
+    try:
+        parsed: Object = json.loads(text)
+    except ValueError:
+        return None
+    return parsed
+
+
+def _rewritten(value: Any, mounts: Sequence[Mount]) -> Any:
+    match value:
+        case str():
+            return _rewritten_path(value, mounts)
+        case dict():
+            return {key: _rewritten(one, mounts) for key, one in value.items()}
+        case list():
+            return [_rewritten(one, mounts) for one in value]
+    return value
+
+
+def _rewritten_path(text: str, mounts: Sequence[Mount]) -> str:
+    for mount in mounts:
         path = mount.path.rstrip("/")
         if text and (text == path or text.startswith(f"{path}/")):
             return str(mount.folder) + text[len(path) :]

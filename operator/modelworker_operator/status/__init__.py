@@ -5,8 +5,10 @@ from datetime import datetime
 from typing import Any
 
 from modelworker_operator import names
-from modelworker_operator.spec import HuggingFaceSource, Identity, ModelWorker
-from modelworker_operator.status.conditions import Facts, conditions_for
+from modelworker_operator.spec import HuggingFaceSource, Identity, WorkerObject
+from modelworker_operator.status.conditions import conditions_for
+from modelworker_operator.status.facts import Facts
+from modelworker_operator.status.scoring import scoring_status
 from modelworker_operator.status.values import Beat, Observed, Pod, Problem, condition_of, owned
 from modelworker_operator.status.workers import Worker, listed, worker_of
 
@@ -28,8 +30,8 @@ def status_for(
     """The whole status of an object: same input and unchanged world, equal result.
 
     Args:
-        worker: a ModelWorker, or the bare Identity of an object whose spec is invalid
-            (then `problem` says why). Its `status` is the one stored last.
+        worker: the object, or its bare Identity if the spec is invalid (then `problem` says
+            why). Its `status` is the one stored last.
         observed: the children; pods that the Deployment did not make are left out.
         beats: the last heartbeat of each pod, by the pod's uid.
         problem: why the children could not be brought to the spec; None after a pass
@@ -38,7 +40,7 @@ def status_for(
             ago): what the last status says of a silent worker is kept.
         now: the operator's clock, for `lastTransitionTime` of what changed.
     """
-    spec = worker.spec if isinstance(worker, ModelWorker) else None
+    spec = worker.spec if isinstance(worker, WorkerObject) else None
     observed = owned(worker, observed)
     before = worker.status
     entries = {entry.get("pod"): entry for entry in before.get("workers") or ()}
@@ -64,6 +66,7 @@ def status_for(
         "selector": names.selector_text(worker),
         "url": names.service_url(worker) if observed.service else None,
         "model": _model(worker, running),
+        "scoring": scoring_status(facts) or None,
         "workers": [one.entry() for one in shown],
         "workersNotListed": len(running) - len(shown) or None,
         "conditions": conditions_for(facts, now=now),
@@ -74,7 +77,7 @@ def status_for(
 def _model(worker: Identity, workers: tuple[Worker, ...]) -> dict[str, Any]:
     """What the ready workers serve; a field on which they differ is left out."""
     before = worker.status.get("model") or {}
-    if not isinstance(worker, ModelWorker):
+    if not isinstance(worker, WorkerObject):
         return dict(before)
     ready = [one for one in workers if one.pod.ready]
     lengths = {

@@ -1,14 +1,12 @@
-"""The four conditions, decided from what is known of the children and of the workers."""
+"""The conditions, decided from what is known of the children and of the workers."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any
 
 from modelworker_api import kube
 from modelworker_operator import names
-from modelworker_operator.podspec import Manifest
-from modelworker_operator.spec import Identity, ModelWorkerSpec
+from modelworker_operator.status.facts import Facts, Verdict
 from modelworker_operator.status.findings import (
     READY_COUNT,
     Finding,
@@ -16,102 +14,31 @@ from modelworker_operator.status.findings import (
     finding_of,
     worst,
 )
-from modelworker_operator.status.values import Problem, condition_of, quote
-from modelworker_operator.status.workers import STALE, Worker
+from modelworker_operator.status.scoring import scoring_verdict
+from modelworker_operator.status.values import condition_of
+from modelworker_operator.status.workers import STALE
 
 Reason = kube.Reason
-Truth = Literal["True", "False", "Unknown"]
-
-_LONGEST_PROBLEM: Final = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """A condition without its times."""
-
-    status: Truth
-    reason: kube.Reason
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What the conditions are decided from."""
-
-    worker: Identity
-    spec: ModelWorkerSpec | None
-    deployment: Manifest | None
-    workers: tuple[Worker, ...]
-    problem: Problem | None
-
-    @property
-    def refusal(self) -> Verdict | None:
-        """The problem as a verdict, short enough for an Event."""
-        if not self.problem:
-            return None
-        return Verdict("False", self.problem.reason, quote(self.problem.message, _LONGEST_PROBLEM))
-
-    @property
-    def desired(self) -> int:
-        """Replicas asked for."""
-        if self.spec:
-            return self.spec.replicas
-        return int((self.deployment or {}).get("spec", {}).get("replicas") or 0)
-
-    @property
-    def ready(self) -> int:
-        """Workers that can be called."""
-        return sum(one.pod.ready for one in self.workers)
-
-    @property
-    def rolled_out(self) -> bool:
-        """Whether every pod is of the newest template, and none is missing or too many."""
-        counts = self.counts
-        return bool(
-            self.is_current
-            and counts.get("updatedReplicas", 0) == counts.get("replicas", 0) == self.desired
-        )
-
-    @property
-    def is_current(self) -> bool:
-        """Whether the Deployment's status speaks of its newest spec."""
-        if not self.deployment:
-            return False
-        generation = self.deployment["metadata"].get("generation", 0)
-        return bool(self.counts.get("observedGeneration", 0) >= generation)
-
-    @property
-    def counts(self) -> Mapping[str, Any]:
-        """The Deployment's own status."""
-        return (self.deployment or {}).get("status") or {}
-
-    def progress_is(self, reason: str) -> bool:
-        """Whether the Deployment gives this reason for how its rollout goes."""
-        said = condition_of(self.counts, "Progressing").get("reason")
-        return self.is_current and said == reason
-
-    @property
-    def deadline_exceeded(self) -> bool:
-        """Whether the Deployment gave up waiting for its pods."""
-        return self.progress_is("ProgressDeadlineExceeded")
 
 
 def conditions_for(facts: Facts, *, now: datetime) -> list[dict[str, Any]]:
     """All conditions; times move only where a condition's status changed.
 
-    With a problem, `Accepted` and `Ready` speak of the newest generation, the other two
-    of the one that was applied last.
+    With a problem, `Accepted` and `Ready` speak of the newest generation, the others of the
+    one that was applied last. `ScoringVerified` is a RewardModel's alone.
     """
     generation = facts.worker.generation
     applied = facts.worker.status.get("observedGeneration") if facts.problem else generation
+    verdicts = [
+        (kube.ConditionType.ACCEPTED, _accepted(facts), generation),
+        (kube.ConditionType.AVAILABLE, _available(facts), applied),
+        (kube.ConditionType.PROGRESSING, _progress(facts), applied),
+        (kube.ConditionType.READY, _ready(facts), generation),
+    ]
+    if facts.worker.kind == kube.REWARDMODEL:
+        verdicts.insert(3, (kube.ConditionType.SCORING_VERIFIED, scoring_verdict(facts), applied))
     return [
-        _stored(kind, verdict, facts.worker.status, seen, now)
-        for kind, verdict, seen in (
-            (kube.ConditionType.ACCEPTED, _accepted(facts), generation),
-            (kube.ConditionType.AVAILABLE, _available(facts), applied),
-            (kube.ConditionType.PROGRESSING, _progress(facts), applied),
-            (kube.ConditionType.READY, _ready(facts), generation),
-        )
+        _stored(kind, verdict, facts.worker.status, seen, now) for kind, verdict, seen in verdicts
     ]
 
 
@@ -155,7 +82,8 @@ def _available(facts: Facts) -> Verdict:
 
 
 def _scaled_to_zero(facts: Facts) -> Verdict:
-    command = f"kubectl scale mw -n {facts.worker.namespace} {facts.worker.name} --replicas=1"
+    short, namespace = facts.worker.kind.short, facts.worker.namespace
+    command = f"kubectl scale {short} -n {namespace} {facts.worker.name} --replicas=1"
     return Verdict(
         "False", Reason.SCALED_TO_ZERO, f"no worker is asked for; `{command}` starts one"
     )
@@ -214,10 +142,7 @@ def _all_ready(facts: Facts, count: str) -> Verdict:
 def _why_not(facts: Facts) -> Finding:
     namespace = facts.worker.namespace
     before = condition_of(facts.worker.status, kube.ConditionType.READY)
-    waiting = [one for one in facts.workers if not one.pod.ready and not one.pod.deleted]
-    # A pod that is over is replaced: it tells something only while it is the only one.
-    pods = [one for one in waiting if not one.pod.ended] or waiting
-    findings = [finding_of(one, facts.spec, namespace, before) for one in pods]
+    findings = [finding_of(one, facts.spec, facts.worker, before) for one in facts.waiting]
     if facts.deployment and (failure := creation_failure(facts.deployment, namespace)):
         findings.append(failure)
     if found := worst(findings):

@@ -8,25 +8,12 @@ from typing import Any, Final
 
 from modelworker_api import kube, wire
 from modelworker_operator.podspec import Manifest
-from modelworker_operator.spec import ModelWorkerSpec
+from modelworker_operator.spec import Identity, WorkerSpec
+from modelworker_operator.status.remedies import LOAD_FAILURES, remedy
 from modelworker_operator.status.values import Pod, condition_of, quote
 from modelworker_operator.status.workers import LOADING, STALE, Worker
 
 Reason = kube.Reason
-
-LOAD_FAILURES: Final = {
-    Reason.MODEL_NOT_FOUND: "check spec.model.source and spec.model.ggufFile",
-    Reason.MODEL_UNAUTHORIZED: "set spec.model.source.huggingFace.tokenSecretRef to a Secret with "
-    "a token that may read the repository",
-    Reason.MODEL_UNSUPPORTED: "choose a model that the backend can load",
-    Reason.MODEL_TOO_LONG: "lower spec.model.maxModelLen",
-    Reason.DOWNLOAD_FAILED: "check that the node reaches the hub, or set "
-    "spec.model.source.huggingFace.endpoint",
-    Reason.INSUFFICIENT_MEMORY: "raise spec.resources.limits.memory, ask for more GPUs, or set a "
-    "smaller spec.model.dtype",
-    Reason.LOAD_FAILED: "read the log",
-}
-"""What the worker itself reports, with what to do."""
 
 _ORDER: Final = (
     *LOAD_FAILURES,
@@ -78,10 +65,10 @@ class Finding:
 
 
 def finding_of(
-    worker: Worker, spec: ModelWorkerSpec | None, namespace: str, before: Mapping[str, Any]
+    worker: Worker, spec: WorkerSpec | None, owner: Identity, before: Mapping[str, Any]
 ) -> Finding:
-    """Why this worker is not ready. `before` is the Ready condition of the last status."""
-    where = _Where(namespace, worker.pod.name)
+    """Why this worker is not ready. `before` is what the last status said of it."""
+    where = _Where(owner.kind, owner.namespace, worker.pod.name)
     return (
         _unscheduled(worker.pod, spec, where)
         or _not_created(worker.pod, where)
@@ -121,8 +108,9 @@ def creation_failure(deployment: Manifest, namespace: str) -> Finding | None:
 
 @dataclass(frozen=True, slots=True)
 class _Where:
-    """A pod, and the commands that show more of it."""
+    """A pod of an object of some kind, and the commands that show more of it."""
 
+    kind: kube.Kind
     namespace: str
     pod: str
 
@@ -142,7 +130,7 @@ class _Where:
         return f"`kubectl logs -n {self.namespace} {self.pod} --previous`"
 
 
-def _unscheduled(pod: Pod, spec: ModelWorkerSpec | None, where: _Where) -> Finding | None:
+def _unscheduled(pod: Pod, spec: WorkerSpec | None, where: _Where) -> Finding | None:
     condition = condition_of(pod.status, "PodScheduled")
     if condition.get("status") != "False":
         return None
@@ -231,7 +219,7 @@ def _load_failure(reason: kube.Reason, said: str, where: _Where) -> Finding:
     """What the worker says about its failure to load."""
     return Finding(
         reason,
-        f"pod {where.pod}: {quote(said) or reason.value}; {LOAD_FAILURES[reason]}; "
+        f"pod {where.pod}: {quote(said) or reason.value}; {remedy(reason, where.kind)}; "
         f"{where.logs} shows all of it",
     )
 

@@ -6,6 +6,7 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Request
 
 from modelworker_api import wire
+from modelworker_server.answers import Envelope
 from modelworker_server.state import ServerState
 from modelworker_server.workers.base import BaseModelWorker
 
@@ -36,6 +37,13 @@ def asked(
         return await server.reader.read(request, shape, translate, server.worker)
 
     return read
+
+
+def envelope(kind: str, server: ServerState) -> Envelope:
+    """What the parts of an answer of this kind have in common, from now on."""
+    return Envelope(
+        id=f"{kind}-{server.new_id()}", created=int(server.now()), model=server.worker.info.name
+    )
 
 
 Server = Annotated[ServerState, Depends(server_state)]

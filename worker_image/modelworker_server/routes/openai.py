@@ -6,9 +6,8 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from modelworker_api import wire
 from modelworker_server import serving, translate
-from modelworker_server.answers import ChatAnswers, CompletionAnswers, Envelope, model_list
-from modelworker_server.routes.dependencies import ReadyServer, asked
-from modelworker_server.state import ServerState
+from modelworker_server.answers import ChatAnswers, CompletionAnswers, model_list
+from modelworker_server.routes.dependencies import ReadyServer, asked, envelope
 from modelworker_server.translate import EmbeddingJob, Job
 
 router = APIRouter(prefix="/v1")
@@ -27,14 +26,14 @@ async def models(server: ReadyServer) -> Response:
 @router.post("/completions")
 async def completions(job: CompletionJob, request: Request, server: ReadyServer) -> Response:
     """Go on with each prompt."""
-    answers = CompletionAnswers(job, _envelope("cmpl", server), server.worker.token_text)
+    answers = CompletionAnswers(job, envelope("cmpl", server), server.worker.token_text)
     return await serving.generate(server, request, job, answers)
 
 
 @router.post("/chat/completions")
 async def chat_completions(job: ChatJob, request: Request, server: ReadyServer) -> Response:
     """Answer a conversation."""
-    answers = ChatAnswers(job, _envelope("chatcmpl", server), server.worker.token_text)
+    answers = ChatAnswers(job, envelope("chatcmpl", server), server.worker.token_text)
     return await serving.generate(server, request, job, answers)
 
 
@@ -42,9 +41,3 @@ async def chat_completions(job: ChatJob, request: Request, server: ReadyServer) 
 async def embeddings(job: InputJob, request: Request, server: ReadyServer) -> Response:
     """One vector for each input."""
     return await serving.embed(server, request, job)
-
-
-def _envelope(kind: str, server: ServerState) -> Envelope:
-    return Envelope(
-        id=f"{kind}-{server.new_id()}", created=int(server.now()), model=server.worker.info.name
-    )

@@ -4,16 +4,38 @@ import logging
 import threading
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import torch
 
 from modelworker_server.errors import Unavailable
 from modelworker_server.workers.base import Load
 from modelworker_server.workers.runner import one_line
-from modelworker_server.workers.scheduler import Event, Scheduler
-from modelworker_server.workers.sequences import Call
+from modelworker_server.workers.sequences import Call, Event
 
 _log = logging.getLogger(__name__)
+
+
+class Steps(Protocol):
+    """What an engine runs, step by step, in its own thread."""
+
+    events: list[Event]
+    """What callers are to get; emptied by the engine."""
+
+    def add(self, call: Call) -> None:
+        """Take a call in."""
+
+    def idle(self) -> bool:
+        """Whether there is nothing to do."""
+
+    def load(self) -> Load:
+        """Requests that have begun and those that wait."""
+
+    def step(self) -> None:
+        """Do a part of the work. Raises only what leaves the device unusable."""
+
+    def fail_all(self, error: Exception) -> None:
+        """End every call with an error."""
 
 
 class Engine:
@@ -24,7 +46,7 @@ class Engine:
         post: runs a function on the event loop; called once a step at most.
     """
 
-    def __init__(self, scheduler: Scheduler, post: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(self, scheduler: Steps, post: Callable[[Callable[[], None]], object]) -> None:
         self._scheduler = scheduler
         self._post = post
         self._changed = threading.Condition()

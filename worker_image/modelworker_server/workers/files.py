@@ -13,8 +13,9 @@ _PICKLES: Final = frozenset({".bin", ".pt", ".pth", ".ckpt"})
 _SHOWN: Final = 12
 _EDGE: Final = 1 << 20
 
-PATTERNS: Final = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
-"""Files of a repository that transformers may read, if they are not in `IGNORED`."""
+PATTERNS: Final = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "reward_head.pt")
+"""Files of a repository that are read, if they are not in `IGNORED`. The one pickle is a reward
+model's head, of which tensors alone are taken."""
 IGNORED: Final = ("*/*", "consolidated*")
 """Folders with other formats, and weights that are there twice."""
 

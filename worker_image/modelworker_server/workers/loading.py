@@ -49,19 +49,30 @@ def load_model(config: ModelConfig, report: Callable[[LoadState, int | None], No
         LoadError: with the reason and the next step.
     """
     try:
-        if config.source == "huggingFace":
-            report(LoadState.DOWNLOADING, 0)
-            folder, revision = fetch(config, lambda p: report(LoadState.DOWNLOADING, p))
-            report(LoadState.LOADING, None)
-        else:
-            report(LoadState.LOADING, None)
-            folder = locate(config.model, config.gguf_file)
-            revision = fingerprint(folder, config.gguf_file)
+        folder, revision = find_files(config, report)
         return _load(config, folder, revision)
     except LoadError:
         raise
     except Exception as error:
         raise load_failure(error) from error
+
+
+def find_files(
+    config: ModelConfig, report: Callable[[LoadState, int | None], None]
+) -> tuple[Path, str]:
+    """The folder of a model, downloaded if need be, and its revision.
+
+    Raises:
+        LoadError: with the reason and the next step.
+    """
+    if config.source == "huggingFace":
+        report(LoadState.DOWNLOADING, 0)
+        folder, revision = fetch(config, lambda p: report(LoadState.DOWNLOADING, p))
+        report(LoadState.LOADING, None)
+        return folder, revision
+    report(LoadState.LOADING, None)
+    folder = locate(config.model, config.gguf_file)
+    return folder, fingerprint(folder, config.gguf_file)
 
 
 def load_failure(error: BaseException) -> LoadError:
@@ -79,44 +90,23 @@ def load_failure(error: BaseException) -> LoadError:
 
 
 def _load(config: ModelConfig, folder: Path, revision: str) -> Loaded:
-    files: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-    if config.gguf_file is not None:
-        files["gguf_file"] = config.gguf_file
-    try:
-        model_config = AutoConfig.from_pretrained(folder, **files)
-    except (ValueError, KeyError) as error:
-        # A damaged GGUF file raises the same types as one of an unknown architecture.
-        if config.gguf_file is not None and "not supported" not in str(error):
-            raise
-        raise _unsupported(one_line(error)) from error
-    layers = _check_supported(model_config)
-    tokenizer = AutoTokenizer.from_pretrained(folder, **files)
-    max_model_len = _max_model_len(config, model_config, tokenizer)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cuda":
-        files["device_map"] = {"": 0}
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
+    model_config = read_config(config, folder)
+    layers = cache_layers(model_config)
+    tokenizer = AutoTokenizer.from_pretrained(folder, **from_files(config))
+    max_model_len = longest_input(config, model_config, tokenizer)
+    model = load_weights(
+        AutoModelForCausalLM,
         folder,
-        dtype=_dtype(config, model_config, device),
-        use_safetensors=True,
-        output_loading_info=True,
-        **files,
+        **from_files(config),
+        dtype=choose_dtype(config, model_config, choose_device()),
     )
-    model, found = loaded
-    if missing := sorted(found["missing_keys"]):
-        raise LoadError(
-            FailureReason.LOAD_FAILED,
-            f"the checkpoint lacks {len(missing)} of the model's weights, such as {missing[0]}; "
-            "it is incomplete or of another model than its config.json says",
-        )
-    model.eval()
     use_grouped_sdpa(model)
     use_few_rows_linear(model)
     return Loaded(
         model=model,
         tokenizer=tokenizer,
         revision=revision,
-        dtype=str(model.dtype).removeprefix("torch."),
+        dtype=dtype_name(model),
         max_model_len=max_model_len,
         vocab_size=model.get_input_embeddings().weight.shape[0],
         layers=layers,
@@ -124,22 +114,85 @@ def _load(config: ModelConfig, folder: Path, revision: str) -> Loaded:
     )
 
 
-def _check_supported(model_config: Any) -> int:
-    """The number of cache layers of a model whose rows can be batched."""
+def from_files(config: ModelConfig) -> dict[str, Any]:
+    """Arguments of `from_pretrained` that read a folder's files, and run no code of theirs."""
+    files: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+    if config.gguf_file is not None:
+        files["gguf_file"] = config.gguf_file
+    return files
+
+
+def read_config(config: ModelConfig, folder: Path) -> Any:
+    """The configuration of transformers for a folder.
+
+    Raises:
+        LoadError: ModelUnsupported for an architecture that transformers does not know.
+    """
+    try:
+        return AutoConfig.from_pretrained(folder, **from_files(config))
+    except (ValueError, KeyError) as error:
+        # A damaged GGUF file raises the same types as one of an unknown architecture.
+        if config.gguf_file is not None and "not supported" not in str(error):
+            raise
+        raise unsupported(one_line(error)) from error
+
+
+def load_weights(auto: Any, source: Path | None, **options: Any) -> Any:
+    """A model for inference on the device.
+
+    Args:
+        auto: one of transformers' auto classes.
+        source: the folder; None where `options` have the tensors.
+        options: what else `from_pretrained` takes.
+
+    Raises:
+        LoadError: some of the model's weights are missing, or of another shape.
+    """
+    if choose_device().type == "cuda":
+        options["device_map"] = {"": 0}
+    model, found = auto.from_pretrained(
+        source, use_safetensors=True, output_loading_info=True, **options
+    )
+    if missing := sorted(found["missing_keys"]):
+        raise LoadError(
+            FailureReason.LOAD_FAILED,
+            f"the checkpoint lacks {len(missing)} of the model's weights, such as {missing[0]}; "
+            "it is incomplete or of another model than its config.json says",
+        )
+    return model.eval()
+
+
+def choose_device() -> torch.device:
+    """The GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def dtype_name(model: Any) -> str:
+    """The dtype that a model was loaded in, such as `bfloat16`."""
+    return str(model.dtype).removeprefix("torch.")
+
+
+def cache_layers(model_config: Any) -> int:
+    """The number of cache layers of a model whose rows can be batched.
+
+    Raises:
+        LoadError: ModelUnsupported for any other model.
+    """
     kind = model_config.model_type
     if model_config.is_encoder_decoder:
-        raise _unsupported(f"{kind} is an encoder-decoder model")
+        raise unsupported(f"{kind} is an encoder-decoder model")
     if type(model_config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise _unsupported(f"{kind} is no causal language model")
+        raise unsupported(f"{kind} is no causal language model")
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(model_config)]
     layers = DynamicCache(config=model_config).layers
     simple = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
     if not simple or getattr(model_class, "_is_stateful", False):
-        raise _unsupported(f"{kind} keeps a recurrent state, which cannot be padded")
+        raise unsupported(f"{kind} keeps a recurrent state, which cannot be padded")
     return len(layers)
 
 
-def _unsupported(why: str) -> LoadError:
+def unsupported(why: str) -> LoadError:
+    """The `LoadError` of a model that transformers, or this worker, cannot run."""
     return LoadError(
         FailureReason.MODEL_UNSUPPORTED,
         f"this worker cannot run the model: {why}; it runs decoder-only models with an "
@@ -147,7 +200,12 @@ def _unsupported(why: str) -> LoadError:
     )
 
 
-def _max_model_len(config: ModelConfig, model_config: Any, tokenizer: Any) -> int:
+def longest_input(config: ModelConfig, model_config: Any, tokenizer: Any) -> int:
+    """Tokens of the longest input, prompt and answer together.
+
+    Raises:
+        LoadError: the configuration asks for more than the model can, or nobody says it.
+    """
     limit = getattr(model_config.get_text_config(), "max_position_embeddings", None)
     if limit is None and tokenizer.model_max_length < _UNLIMITED:
         limit = tokenizer.model_max_length
@@ -167,7 +225,8 @@ def _max_model_len(config: ModelConfig, model_config: Any, tokenizer: Any) -> in
     return config.max_model_len
 
 
-def _dtype(config: ModelConfig, model_config: Any, device: torch.device) -> Any:
+def choose_dtype(config: ModelConfig, model_config: Any, device: torch.device) -> Any:
+    """What to give `from_pretrained` as the dtype."""
     if config.dtype != "auto":
         return getattr(torch, config.dtype)
     if config.gguf_file is None and model_config.dtype is not None:

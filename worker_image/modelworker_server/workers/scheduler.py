@@ -16,11 +16,16 @@ from modelworker_server.workers.base import Load
 from modelworker_server.workers.jobs import Job, Reading, Ready
 from modelworker_server.workers.runner import Runner, one_line, out_of_memory, pool
 from modelworker_server.workers.sampling import Choice, choose
-from modelworker_server.workers.sequences import Call, Continuation, Delivery, Embedding, Generation
+from modelworker_server.workers.sequences import (
+    Call,
+    Continuation,
+    Delivery,
+    Embedding,
+    Event,
+    Generation,
+)
 
 _log = logging.getLogger(__name__)
-
-Event = tuple[Call, Delivery]
 
 _NOT_A_NUMBER: Final = (
     "the model's output is not a number (its dtype overflows, or its weights are damaged); "

@@ -2,13 +2,27 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
+from modelworker_server.errors import WorkerError
+from modelworker_server.scoring.values import Scores
 from modelworker_server.workers.base import Sample, SamplingParams, TokenLogprob
 from modelworker_server.workers.sampling import Choice, Chooser
 from modelworker_server.workers.text import Decode, Detokenizer, SampleText
 
-Delivery: TypeAlias = Sample | tuple[Sample, ...] | list[list[float]] | Exception | None
+Result: TypeAlias = Scores | WorkerError
+"""What became of one input to score."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What became of each input of one call, in order."""
+
+    results: tuple[Result, ...]
+
+
+Delivery: TypeAlias = Sample | tuple[Sample, ...] | list[list[float]] | Scored | Exception | None
 """Parts of a stream and None at its end, or one complete result, or why there is none."""
 
 
@@ -20,6 +34,10 @@ class Call:
         """Runs on the event loop."""
         self.cancelled = False
         self.finished = False
+
+
+Event: TypeAlias = tuple[Call, Delivery]
+"""A call, and what its caller is to get."""
 
 
 class Generation(Call):

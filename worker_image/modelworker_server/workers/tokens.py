@@ -54,7 +54,9 @@ class Tokens:
         if not messages:
             raise BadRequest("messages is empty; send at least one message", param="messages")
         if not continue_final_message:
-            return self._encode_rendered(self._render(messages, add_generation_prompt))
+            return self._encode_rendered(
+                self.render(messages, add_generation_prompt=add_generation_prompt)
+            )
         *before, last = messages
         if last.role != "assistant":
             raise BadRequest(
@@ -66,7 +68,7 @@ class Tokens:
             raise BadRequest(
                 "continue_final_message needs a message before the last one", param="messages"
             )
-        head = self._encode_rendered(self._render(before, add_generation_prompt=True))
+        head = self._encode_rendered(self.render(before, add_generation_prompt=True))
         return head + self.encode(last.content, add_special_tokens=False)
 
     def template(self) -> str | None:
@@ -74,11 +76,12 @@ class Tokens:
         templates: str | dict[str, str] | None = self._tokenizer.chat_template
         return templates.get("default") if isinstance(templates, dict) else templates
 
-    def _encode_rendered(self, text: str) -> list[int]:
-        # The template writes BOS itself where the model wants one.
-        return self.encode(text, add_special_tokens=False)
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
+        """A conversation by the chat template, as text.
 
-    def _render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
+        Raises:
+            BadRequest: there is no template, or it refuses the conversation.
+        """
         template = self.template()
         if template is None:
             raise BadRequest(
@@ -100,6 +103,10 @@ class Tokens:
                 f"the model's chat template refuses these messages: {error}", param="messages"
             ) from error
         return text
+
+    def _encode_rendered(self, text: str) -> list[int]:
+        # The template writes BOS itself where the model wants one.
+        return self.encode(text, add_special_tokens=False)
 
 
 def _plain_decode(tokenizer: Any) -> Callable[[list[int], bool], str]:

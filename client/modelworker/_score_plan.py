@@ -1,0 +1,90 @@
+"""Which answers share a request. Pure."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from modelworker._score_inputs import Item
+
+MAX_INPUTS: Final = 2048
+"""Inputs of one request; the worker's limit."""
+MAX_BYTES: Final = 8 * 1024 * 1024 - 64 * 1024
+"""Bytes of one request's inputs: the limit of a worker's body, less the rest of it."""
+REQUEST_TOKENS: Final = 16_384
+"""Estimated tokens of one request: some passes of a worker, and little to do over if it dies."""
+REQUESTS_PER_WORKER: Final = 2
+"""At least, where there are enough answers: one is computed while the other is on its way."""
+
+_BYTES_PER_TOKEN: Final = 3
+
+
+def tokens(item: Item) -> int:
+    """Tokens of an answer and its question, estimated from the length in UTF-8."""
+    return max(1, item.size // _BYTES_PER_TOKEN)
+
+
+def requests(items: Sequence[Item], *, workers: int) -> list[tuple[int, ...]]:
+    """The indices of the answers of each request, every answer once.
+
+    Answers to the same question follow one another in their order, and share a request
+    where it holds them: a worker computes a shared question once.
+
+    Args:
+        items: the answers.
+        workers: number of ready workers that share the requests.
+    """
+    total = sum(map(tokens, items))
+    share = -(-total // (REQUESTS_PER_WORKER * max(1, workers)))
+    cut = _Cut(items, min(REQUEST_TOKENS, share))
+    for run in _by_question(items):
+        cut.begin(run)
+        for index in run:
+            cut.add(index)
+    return cut.done()
+
+
+def _by_question(items: Sequence[Item]) -> list[list[int]]:
+    runs: dict[str, list[int]] = {}
+    for index, item in enumerate(items):
+        runs.setdefault(item.question, []).append(index)
+    return list(runs.values())
+
+
+class _Cut:
+    """Fills one request after the other."""
+
+    def __init__(self, items: Sequence[Item], budget: int) -> None:
+        self._items = items
+        self._budget = budget
+        self._requests: list[tuple[int, ...]] = []
+        self._open: list[int] = []
+        self._tokens = self._bytes = 0
+
+    def begin(self, run: Sequence[int]) -> None:
+        """A new request for answers that would fit into one but not into the rest of this."""
+        needed = sum(tokens(self._items[index]) for index in run)
+        if needed <= self._budget < self._tokens + needed:
+            self._close()
+
+    def add(self, index: int) -> None:
+        """The answer into this request, or into the next if this one is full."""
+        item = self._items[index]
+        if (
+            len(self._open) == MAX_INPUTS
+            or self._tokens + tokens(item) > self._budget
+            or self._bytes + item.size + 1 > MAX_BYTES
+        ):
+            self._close()
+        self._open.append(index)
+        self._tokens += tokens(item)
+        self._bytes += item.size + 1
+
+    def done(self) -> list[tuple[int, ...]]:
+        """All requests."""
+        self._close()
+        return self._requests
+
+    def _close(self) -> None:
+        if self._open:
+            self._requests.append(tuple(self._open))
+        self._open = []
+        self._tokens = self._bytes = 0

@@ -1,0 +1,126 @@
+"""How models get into a pod: variables, volumes and mounts of their sources. Pure."""
+
+import json
+from collections.abc import Iterator, Mapping
+from posixpath import join
+from typing import Any, Final, Literal
+
+from modelworker_api import kube, rewards
+from modelworker_operator.spec import (
+    HostPathSource,
+    HuggingFaceSource,
+    PvcSource,
+    ReferenceSpec,
+    ScoringSpec,
+    Source,
+    WorkerSpec,
+)
+
+Manifest = dict[str, Any]
+
+CACHE_DIR: Final = "/cache"
+_MODEL, _REFERENCE, _CACHE = "model", "reference", "cache"
+
+
+def model_variables(source: Source) -> Mapping[str, str | None]:
+    """Where the worker finds the model; None for what it is not told."""
+    return {
+        "MODELWORKER_SOURCE": _word(source),
+        "MODELWORKER_MODEL": _place(source, kube.MODEL_DIR),
+        "MODELWORKER_REVISION": _revision(source),
+    }
+
+
+def hub_variables(spec: WorkerSpec) -> Mapping[str, str | None]:
+    """The hub library's own variables; two repositories share them."""
+    hubs = _hubs(spec)
+    if not hubs:
+        return {}
+    return {
+        "HF_HOME": join(CACHE_DIR, "huggingface"),
+        "HF_ENDPOINT": hubs[0].endpoint,
+        # Without it the hub library sends any token that it finds lying about.
+        "HF_HUB_DISABLE_IMPLICIT_TOKEN": None if any(hub.token for hub in hubs) else "1",
+    }
+
+
+def secret_variables(spec: WorkerSpec) -> Iterator[Manifest]:
+    """The hub's token."""
+    for token in [hub.token for hub in _hubs(spec) if hub.token][:1]:
+        key = {"name": token.name, "key": token.key}
+        yield {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": key}}
+
+
+def scoring_text(scoring: ScoringSpec) -> str:
+    """The worker's `--scoring`: JSON without what is default, the same for the same spec.
+
+    It has no `$`, which Kubernetes would take for the start of a reference to a variable:
+    `$$` in a template would become `$`.
+    """
+    config = scoring.config
+    if scoring.reference:
+        config = config.model_copy(update={"reference": _reference(scoring.reference)})
+    given = config.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    text = json.dumps(given, sort_keys=True, separators=(",", ":"))
+    return text.replace("$", r"\u0024")
+
+
+def mounts_of(spec: WorkerSpec) -> Iterator[Manifest]:
+    """The mounts of the sources, and the cache of what comes from a hub."""
+    if _hubs(spec):
+        yield {"name": _CACHE, "mountPath": CACHE_DIR}
+    for name, folder, source in _named(spec):
+        if not isinstance(source, HuggingFaceSource):
+            yield {"name": name, "mountPath": folder, "readOnly": True}
+
+
+def volumes_of(spec: WorkerSpec) -> Iterator[Manifest]:
+    """The volumes of those mounts."""
+    if _hubs(spec):
+        yield {"name": _CACHE, "emptyDir": {}}
+    for name, _, source in _named(spec):
+        match source:
+            case PvcSource():
+                claim = {"claimName": source.claim_name, "readOnly": True}
+                yield {"name": name, "persistentVolumeClaim": claim}
+            case HostPathSource():
+                yield {"name": name, "hostPath": {"path": source.path, "type": "Directory"}}
+
+
+def _named(spec: WorkerSpec) -> Iterator[tuple[str, str, Source]]:
+    """Name of the volume, folder of the mount, and the source of each model."""
+    places = ((_MODEL, kube.MODEL_DIR), (_REFERENCE, kube.REFERENCE_DIR))
+    for (name, folder), source in zip(places, spec.sources, strict=False):
+        yield name, folder, source
+
+
+def _hubs(spec: WorkerSpec) -> list[HuggingFaceSource]:
+    return [source for source in spec.sources if isinstance(source, HuggingFaceSource)]
+
+
+def _reference(reference: ReferenceSpec) -> rewards.ReferenceModel:
+    return rewards.ReferenceModel(
+        source=_word(reference.source),
+        model=_place(reference.source, kube.REFERENCE_DIR),
+        revision=_revision(reference.source),
+        gguf_file=reference.gguf_file,
+    )
+
+
+def _word(source: Source) -> Literal["huggingFace", "local"]:
+    return "huggingFace" if isinstance(source, HuggingFaceSource) else "local"
+
+
+def _place(source: Source, folder: str) -> str:
+    """The repository, or the folder in the container."""
+    match source:
+        case HuggingFaceSource():
+            return source.repo
+        case PvcSource():
+            return join(folder, source.path).rstrip("/")
+        case HostPathSource():
+            return folder
+
+
+def _revision(source: Source) -> str | None:
+    return source.revision if isinstance(source, HuggingFaceSource) else None

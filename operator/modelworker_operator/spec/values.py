@@ -1,0 +1,165 @@
+"""What a custom resource is after it was read: frozen values, every default filled in."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelworker_api import kube, rewards
+
+
+@dataclass(frozen=True, slots=True)
+class SecretKey:
+    """One key of a Secret in the object's namespace."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class HuggingFaceSource:
+    """A repository of a model hub, at a revision."""
+
+    repo: str
+    revision: str
+    token: SecretKey | None
+    endpoint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PvcSource:
+    """A folder, relative to its root, of a PersistentVolumeClaim."""
+
+    claim_name: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostPathSource:
+    """A folder of the node."""
+
+    path: str
+
+
+Source = HuggingFaceSource | PvcSource | HostPathSource
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What is served. `name` is the model name in requests."""
+
+    name: str
+    source: Source
+    gguf_file: str | None
+    dtype: str
+    max_model_len: int | None
+    """Longest prompt plus answer in tokens; of a reward model the longest input."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuSpec:
+    """GPUs of one worker."""
+
+    count: int
+    resource_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResourcesSpec:
+    """Requests and limits of one worker as Kubernetes quantities."""
+
+    requests: Mapping[str, str]
+    limits: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulingSpec:
+    """Where pods may run; the values are those of a pod spec, handed on unchanged."""
+
+    node_selector: Mapping[str, str]
+    tolerations: tuple[Mapping[str, Any], ...]
+    affinity: Mapping[str, Any]
+    topology_spread_constraints: tuple[Mapping[str, Any], ...]
+    priority_class_name: str | None
+    scheduler_name: str | None
+    runtime_class_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatSpec:
+    """How often a worker reports, and when its silence counts."""
+
+    interval_seconds: int
+    stale_after_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConcurrencySpec:
+    """Sequences or inputs that are worked on together, and requests that may wait for them."""
+
+    max_running: int
+    max_queued: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceSpec:
+    """The second model of an implicit reward."""
+
+    source: Source
+    gguf_file: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringSpec:
+    """How a reward model scores."""
+
+    config: rewards.ScoringConfig
+    """What the worker gets, but for its `reference`: the pod decides where that is."""
+    reference: ReferenceSpec | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """The spec of either kind."""
+
+    model: ModelSpec
+    backend: str
+    image: str | None
+    image_pull_policy: str | None
+    image_pull_secrets: tuple[str, ...]
+    replicas: int
+    gpu: GpuSpec
+    resources: ResourcesSpec
+    env: tuple[Mapping[str, Any], ...]
+    scheduling: SchedulingSpec
+    heartbeat: HeartbeatSpec
+    concurrency: ConcurrencySpec
+    drain_timeout_seconds: int
+    progress_deadline_seconds: int
+    scoring: ScoringSpec | None
+    """A RewardModel's; None for a ModelWorker."""
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Where models come from: the model's own source, then its reference's if it has one."""
+        reference = self.scoring.reference if self.scoring else None
+        return (self.model.source, *((reference.source,) if reference else ()))
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What is known of an object whatever its spec: enough to write a status."""
+
+    kind: kube.Kind
+    name: str
+    namespace: str
+    uid: str
+    generation: int
+    resource_version: str
+    status: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerObject(Identity):
+    """A ModelWorker or a RewardModel as read from the API server."""
+
+    spec: WorkerSpec

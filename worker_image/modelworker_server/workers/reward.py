@@ -1,0 +1,263 @@
+"""The worker that runs a reward model on transformers."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+import torch
+
+from modelworker_api.wire import LoadState
+from modelworker_server.errors import BadRequest, NotReady, WorkerError
+from modelworker_server.scoring.values import (
+    Item,
+    Layout,
+    Scorer,
+    Scores,
+    ScoringInfo,
+    Templated,
+)
+from modelworker_server.workers.base import (
+    BaseModelWorker,
+    Load,
+    Message,
+    ModelConfig,
+    ModelInfo,
+    Progress,
+)
+from modelworker_server.workers.engine import Engine
+from modelworker_server.workers.loading import load_failure
+from modelworker_server.workers.reward_loading import Bind, LoadedReward, load_reward
+from modelworker_server.workers.reward_scheduler import BATCH_TOKENS, RewardScheduler
+from modelworker_server.workers.scorings import Scoring
+from modelworker_server.workers.selftest import self_test
+from modelworker_server.workers.sequences import Delivery, Result, Scored
+
+_log = logging.getLogger(__name__)
+
+
+class RewardModelWorker(BaseModelWorker):
+    """Inputs of many callers scored together.
+
+    Args:
+        config: what to load; its `scoring` is given.
+        bind: binds the recipe; see `recipes.bind`.
+    """
+
+    def __init__(self, config: ModelConfig, bind: Bind) -> None:
+        self._config = config
+        self._bind = bind
+        self._loaded: LoadedReward | None = None
+        self._info: ModelInfo | None = None
+        self._engine: Engine | None = None
+
+    @property
+    def info(self) -> ModelInfo:
+        """What was loaded. Raises `NotReady` before `load` is done."""
+        if self._info is None:
+            raise _not_ready()
+        return self._info
+
+    async def load(self, progress: Progress) -> None:
+        """Fetch and load the model, and test that it scores.
+
+        `progress` is called on the event loop.
+
+        Raises:
+            LoadError: with the `FailureReason` and what to do about it.
+        """
+        loop = asyncio.get_running_loop()
+
+        def report(state: LoadState, percent: int | None) -> None:
+            loop.call_soon_threadsafe(progress, state, percent)
+
+        loaded = await asyncio.to_thread(load_reward, self._config, report, self._bind)
+        progress(LoadState.WARMING, None)
+        cache_tokens = _cache_tokens(self._config, loaded.scorer)
+        await asyncio.to_thread(_test, loaded, self._config, cache_tokens)
+        scheduler = _scheduler(loaded, self._config, cache_tokens)
+        self._engine = Engine(scheduler, loop.call_soon_threadsafe)
+        self._engine.start()
+        self._loaded = loaded
+        self._info = ModelInfo(
+            name=self._config.name,
+            aliases=self._config.aliases,
+            root=self._config.model,
+            revision=loaded.revision,
+            dtype=loaded.dtype,
+            max_model_len=loaded.max_model_len,
+            created=self._config.created,
+            vocab_size=loaded.vocab_size,
+        )
+
+    async def close(self) -> None:
+        """Give back everything; calls still under way end with `Unavailable`."""
+        if self._engine is not None:
+            await asyncio.to_thread(self._engine.close)
+
+    def alive(self) -> bool:
+        """False when the engine has died and only a restart helps."""
+        return self._engine is None or self._engine.alive()
+
+    def load_now(self) -> Load:
+        """How many requests are running and waiting inside the engine."""
+        return Load() if self._engine is None else self._engine.load()
+
+    # --- tokens ----------------------------------------------------------------------
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of a text; BOS is not added to a text that begins with it."""
+        return self._ready().tokens.encode(text, add_special_tokens=add_special_tokens)
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        """Text of token ids."""
+        return self._ready().tokens.decode(token_ids, skip_special_tokens)
+
+    def token_text(self, token_id: int) -> str:
+        """One token as log-probabilities print it."""
+        return self._ready().tokens.text_of(token_id)
+
+    def encode_chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+    ) -> list[int]:
+        """Token ids of a conversation by the model's chat template."""
+        return self._ready().tokens.encode_chat(
+            messages,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+        )
+
+    def conversation_template(self) -> str | None:
+        """The model's chat template in Jinja, None if it has none."""
+        return self._ready().tokens.template()
+
+    # --- rewards ---------------------------------------------------------------------
+
+    @property
+    def scoring(self) -> ScoringInfo:
+        """How this worker scores. Raises `NotReady` before `load` is done."""
+        return self._ready().scorer.info
+
+    def lay_out(self, item: Item | Templated) -> Layout:
+        """Tokens and positions of one input; see `Scorer.lay_out`."""
+        return self._ready().scorer.lay_out(item)
+
+    def lay_out_tagged(self, text: str) -> Layout | None:
+        """The layout of a text with the recipe's tags in it; see `Scorer.lay_out_tagged`."""
+        return self._ready().scorer.lay_out_tagged(text)
+
+    async def score(self, layouts: Sequence[Layout]) -> list[Scores | WorkerError]:
+        """The scores of each input, or the error of that input alone, in order.
+
+        Raises:
+            Unavailable: the engine ended before all were scored.
+        """
+        limit = self._ready().vocab_size
+        refused = {
+            index: error
+            for index, layout in enumerate(layouts)
+            if (error := _unknown_token(layout, limit)) is not None
+        }
+        taken = [layout for index, layout in enumerate(layouts) if index not in refused]
+        scored = iter(await self._score(taken))
+        return [refused.get(index) or next(scored) for index in range(len(layouts))]
+
+    async def _score(self, layouts: Sequence[Layout]) -> tuple[Result, ...]:
+        assert self._engine is not None  # noqa: S101 - it is there when the model is
+        future: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
+        call = Scoring(layouts, _settle(future))
+        self._engine.submit(call)
+        try:
+            delivered = await future
+        finally:
+            call.cancelled = True
+        assert isinstance(delivered, Scored)  # noqa: S101 - what a Scoring delivers
+        return delivered.results
+
+    def _ready(self) -> LoadedReward:
+        if self._loaded is None:
+            raise _not_ready()
+        return self._loaded
+
+
+def _cache_tokens(config: ModelConfig, scorer: Scorer) -> int:
+    """Tokens to keep for later requests; none where a row looks beyond its read."""
+    wanted = config.scoring.cache_tokens if config.scoring else 0
+    if wanted and not scorer.incremental:
+        _log.warning(
+            "cacheTokens %d has no effect: a score of %s depends on what follows it",
+            wanted,
+            scorer.info.family,
+        )
+        return 0
+    return wanted
+
+
+def _scheduler(loaded: LoadedReward, config: ModelConfig, cache_tokens: int) -> RewardScheduler:
+    wanted = config.scoring.max_batch_tokens if config.scoring else None
+    return RewardScheduler(
+        loaded.backbones,
+        loaded.head,
+        loaded.scorer,
+        batch_tokens=wanted or BATCH_TOKENS[loaded.backbones[0].device.type],
+        cache_tokens=cache_tokens,
+    )
+
+
+def _test(loaded: LoadedReward, config: ModelConfig, cache_tokens: int) -> None:
+    """Run the self-test; there is no engine yet, so the model is this thread's."""
+
+    def score(layouts: Sequence[Layout]) -> Sequence[Result]:
+        return _run(_scheduler(loaded, config, cache_tokens=0), layouts)
+
+    def extend(beginning: Layout, whole: Layout) -> Result:
+        scheduler = _scheduler(loaded, config, cache_tokens)
+        _run(scheduler, [beginning])
+        return _run(scheduler, [whole])[0]
+
+    try:
+        self_test(loaded.scorer, score, extend if cache_tokens else None, dtype=loaded.dtype)
+    except (RuntimeError, MemoryError) as error:
+        raise load_failure(error) from error
+
+
+def _run(scheduler: RewardScheduler, layouts: Sequence[Layout]) -> Sequence[Result]:
+    """Score inputs in this thread."""
+    scheduler.add(Scoring(layouts, lambda _: None))
+    with torch.inference_mode():
+        while not scheduler.idle():
+            scheduler.step()
+    ((_, delivered),) = scheduler.events
+    scheduler.events = []
+    assert isinstance(delivered, Scored)  # noqa: S101 - what a Scoring delivers
+    return delivered.results
+
+
+def _unknown_token(layout: Layout, limit: int) -> BadRequest | None:
+    """Why a layout cannot be run: a token that the tokenizer has and the model has not."""
+    largest = max(layout.token_ids)
+    if largest < limit:
+        return None
+    return BadRequest(
+        f"the input has the token {largest}, which the tokenizer knows and the model does not; "
+        "leave that special token out of the text"
+    )
+
+
+def _settle(future: "asyncio.Future[Delivery]") -> Callable[[Delivery], None]:
+    def settle(delivery: Delivery) -> None:
+        if future.done():
+            return
+        if isinstance(delivery, Exception):
+            future.set_exception(delivery)
+        else:
+            future.set_result(delivery)
+
+    return settle
+
+
+def _not_ready() -> NotReady:
+    return NotReady("the model is not loaded yet; /readyz says when it is")
