@@ -61,11 +61,11 @@ class Judge:
     """The model by transformers alone."""
 
     def __init__(self, folder: Path, file: str) -> None:
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, gguf_file=file)
-        self.model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, gguf_file=file, dtype=torch.float32
-        ).eval()
-        self.tag: int = self.tokenizer.convert_tokens_to_ids(TAG)
+        files: dict[str, Any] = {"gguf_file": file}
+        auto: Any = AutoModelForCausalLM
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, **files)
+        self.model = auto.from_pretrained(folder, dtype=torch.float32, **files).eval()
+        (self.tag,) = self._encode(TAG)
         self.candidates = [self._encode(token)[0] for token in CANDIDATES]
 
     def _encode(self, text: str) -> list[int]:

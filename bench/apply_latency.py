@@ -13,10 +13,11 @@ from typing import Any
 
 from _cluster import OBJECTS, Api, Operator, api, control_plane, percentile, until, worker
 from _common import quick, report
+from modelworker_api import kube
 from modelworker_operator.config import Config
 from modelworker_operator.desired import desired_children
 from modelworker_operator.resources import DEPLOYMENTS, resource_of
-from modelworker_operator.spec import parse_modelworker
+from modelworker_operator.spec import parse
 
 
 class Seen:
@@ -66,7 +67,7 @@ async def both(kubeconfig: Path, number: int) -> list[tuple[list[float], float]]
         async def by_hand(name: str) -> None:
             raw = worker(name, 0)
             raw["metadata"]["namespace"] = "bare"
-            for child in desired_children(parse_modelworker(raw), config):
+            for child in desired_children(parse(kube.MODELWORKER, raw), config):
                 meta = {k: v for k, v in child["metadata"].items() if k != "ownerReferences"}
                 path = resource_of(child).path("bare", meta["name"])
                 await client.request(

@@ -46,11 +46,11 @@ class Case:
         """Name of the test."""
         return f"{self.family}-{self.name}".rstrip("-")
 
-    def build(self, files: Files, seed: int = 0) -> Tiny:
+    def build(self, files: Files, *, seed: int = 0, calm: bool = False) -> Tiny:
         """The model in memory."""
         size = QWEN_VOCABULARY if self.model_type == "qwen2" else len(files.plain)
         config = {"architectures": [self.architecture], **self.config}
-        return models.tiny(self.model_type, size, self.heads, seed=seed, **config)
+        return models.tiny(self.model_type, size, self.heads, seed=seed, calm=calm, **config)
 
     def save(self, folder: Path, files: Files, model: Tiny) -> Path:
         """The model as a checkpoint."""

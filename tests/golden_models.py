@@ -29,6 +29,9 @@ _BASE: dict[str, Any] = {
     "initializer_range": 0.3,
 }
 
+_CALM = {"initializer_range": 0.1}
+_CALM_GAIN = 1 / 16
+
 Heads = dict[str, nn.Module]
 Named = dict[str, Tensor]
 Side = Literal["left", "right"]
@@ -125,11 +128,11 @@ class Gating(nn.Module):
 
 
 class Matrix(nn.Module):
-    """A bare parameter, whose tensor has the module's own name."""
+    """A bare square matrix near the identity, whose tensor has the module's own name."""
 
-    def __init__(self, rows: int, columns: int) -> None:
+    def __init__(self, size: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(rows, columns))
+        self.weight = nn.Parameter(torch.eye(size) + 0.3 * torch.randn(size, size))
 
     def forward(self, states: Tensor) -> Tensor:
         """Multiply from the right."""
@@ -145,11 +148,17 @@ def tiny(
     heads: Callable[[int], Heads],
     *,
     seed: int = 0,
+    calm: bool = False,
     **config: Any,
 ) -> Tiny:
-    """A model of an architecture with random weights in float32."""
+    """A model of an architecture with random weights in float32.
+
+    With `calm` they are smaller, and the scores nearer to each other: bfloat16's rounding,
+    which large random weights amplify to 0.1 and more, then stays far below 0.001.
+    """
     torch.manual_seed(seed)
-    settings = AutoConfig.for_model(**{**_BASE, "model_type": model_type}, vocab_size=vocabulary)
+    options = _BASE | (_CALM if calm else {}) | {"model_type": model_type}
+    settings = AutoConfig.for_model(**options, vocab_size=vocabulary)
     auto: Any = AutoModel
     base = auto.from_config(settings, dtype=torch.float32).eval()
     with torch.no_grad():
@@ -157,6 +166,11 @@ def tiny(
             if name.endswith("bias") or "norm" in name:
                 parameter.add_(0.2 * torch.randn_like(parameter))
     made = heads(vocabulary)
+    if calm:
+        for name, module in made.items():
+            last = module[-1] if isinstance(module, nn.Sequential) else module
+            if isinstance(last, nn.Linear):
+                last.weight.data *= _CALM_GAIN if name == "lm_head" else _CALM_GAIN / 2
     for module in (base, *made.values()):
         module.requires_grad_(False)
         for parameter in module.parameters():

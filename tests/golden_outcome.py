@@ -70,6 +70,16 @@ def lay_internlm2(files: Files, question: str, steps: Sequence[str]) -> Laid:
     return _last([*ids, files.id("<|reward|>")])
 
 
+def lay_verdict(files: Files, question: str, steps: Sequence[str]) -> Laid:
+    """A chat model is asked about the answer; read where its reply begins."""
+    text = (
+        "Here is a question and a proposed solution.\n\n"
+        f"Question:\n{question}\n\nProposed solution:\n{joined(steps)}\n\n"
+        "Is the proposed solution right? Reply with one word, Yes or No."
+    )
+    return _last(files.ids(files.chat(("user", text), add_generation_prompt=True)))
+
+
 def _last(ids: list[int]) -> Laid:
     return Laid(ids, [len(ids) - 1])
 
@@ -83,6 +93,19 @@ def first_output(model: Tiny, files: Files, laid: Laid, states: Tensor) -> list[
     return [head(states[laid.reads]).item()]
 
 
+def yes_or_no(model: Tiny, files: Files, laid: Laid, states: Tensor) -> list[float]:
+    """Probability of `Yes` against `No` as the next token."""
+    pair = [files.id("Yes"), files.id("No")]
+    logits: Tensor = model.heads["lm_head"](states[laid.reads[0]])[pair]
+    return [logits.softmax(-1)[0].item()]
+
+
+def first_sigmoid(model: Tiny, files: Files, laid: Laid, states: Tensor) -> list[float]:
+    """The sigmoid of a classification head's first label."""
+    labels: Tensor = model.heads["score"](states[laid.reads[0]])
+    return [labels[0].sigmoid().item()]
+
+
 def sigmoid_output(model: Tiny, files: Files, laid: Laid, states: Tensor) -> list[float]:
     """Its sigmoid."""
     (found,) = first_output(model, files, laid, states)
@@ -94,7 +117,7 @@ def armo_heads(_: int) -> Heads:
     return {
         "regression_layer": spread(nn.Linear(HIDDEN, OBJECTIVES, bias=False)),
         "gating": spread(Gating(OBJECTIVES, hidden=24, layers=3), 0.6),
-        "reward_transform_matrix": Matrix(OBJECTIVES, OBJECTIVES),
+        "reward_transform_matrix": Matrix(OBJECTIVES),
     }
 
 

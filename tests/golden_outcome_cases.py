@@ -156,4 +156,13 @@ OUTCOME = (
         tensors=models.internlm2_weights,
         finish=_internlm2_config,
     ),
+    Case(
+        family=Family.VERDICT,
+        lay=outcome.lay_verdict,
+        score=outcome.yes_or_no,
+        tokenizer="smollm2",
+        type=ScoreType.OUTCOME,
+        model_type="llama",
+        architecture="LlamaForCausalLM",
+    ),
 )

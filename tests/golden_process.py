@@ -103,27 +103,43 @@ def _step_by_step(files: Files, ids: list[int], steps: Sequence[str], separator:
 
 def lay_qwen_math(files: Files, question: str, steps: Sequence[str]) -> Laid:
     """A chat with Qwen's mathematics system message; `<extra_0>` after each step."""
-    return _extra_tags(files, [("system", MATH_SYSTEM), ("user", question)], steps)
+    context = (("system", MATH_SYSTEM), ("user", question))
+    return _chat_tags(files, context, [f"{step}<extra_0>" for step in steps])
 
 
 def lay_reasonflux(files: Files, question: str, steps: Sequence[str]) -> Laid:
     """The same with the template's own system message."""
-    return _extra_tags(files, [("user", question)], steps)
+    return _chat_tags(files, (("user", question),), [f"{step}<extra_0>" for step in steps])
 
 
-def _extra_tags(files: Files, context: list[tuple[str, str]], steps: Sequence[str]) -> Laid:
-    ids = files.chat_ids(*context, ("assistant", "".join(f"{s}<extra_0>" for s in steps)))
+def lay_before_tags(files: Files, question: str, steps: Sequence[str]) -> Laid:
+    """A chat with `<|reward|>` after each step, read at the token before."""
+    laid = _chat_tags(files, (("user", question),), [f"{step}<|reward|>" for step in steps])
+    return Laid(laid.ids, [read - 1 for read in laid.reads])
+
+
+def _chat_tags(files: Files, context: tuple[tuple[str, str], ...], pieces: Sequence[str]) -> Laid:
+    ids = files.chat_ids(*context, ("assistant", "".join(pieces)))
     reads = []
-    for count in range(1, len(steps) + 1):
-        answer = "".join(f"{step}<extra_0>" for step in steps[:count])
-        beginning = files.ids(files.chat(*context, ("assistant", answer)).removesuffix(_END))
+    for count in range(1, len(pieces) + 1):
+        text = files.chat(*context, ("assistant", "".join(pieces[:count])))
+        beginning = files.ids(text.removesuffix("<|im_end|>\n"))
         assert ids[: len(beginning)] == beginning
-        assert beginning[-1] == files.id("<extra_0>")
         reads.append(len(beginning) - 1)
+    assert len({ids[read] for read in reads}) == 1, "the tag is not the same token everywhere"
     return Laid(ids, reads)
 
 
-_END = "<|im_end|>\n"
+def lay_step_ends(files: Files, question: str, steps: Sequence[str]) -> Laid:
+    """Question and answer as they are, read at the last token of each step."""
+    head = f"Q: {question}\nA: "
+    ids = files.ids(head + "\n\n".join(steps))
+    reads = []
+    for count in range(1, len(steps) + 1):
+        beginning = files.ids(head + "\n\n".join(steps[:count]))
+        assert ids[: len(beginning)] == beginning
+        reads.append(len(beginning))
+    return Laid([files.id("<s>"), *ids], reads)
 
 
 def lay_implicit(files: Files, question: str, steps: Sequence[str]) -> Laid:

@@ -64,13 +64,13 @@ class Golden:
     """Of an implicit reward, the second model."""
 
     @classmethod
-    def make(cls, case: Case, files: Files, folder: Path) -> "Golden":
+    def make(cls, case: Case, files: Files, folder: Path, *, calm: bool = False) -> "Golden":
         """Write the checkpoints below `folder`."""
-        model = case.build(files)
+        model = case.build(files, calm=calm)
         case.save(folder / "model", files, model)
         reference = None
         if isinstance(case.score, LogRatio):
-            reference = case.build(files, seed=1)
+            reference = case.build(files, seed=1, calm=calm)
             case.save(folder / "reference", files, reference)
         return cls(case, files, folder, model, reference)
 

@@ -81,13 +81,19 @@ def qwen25() -> Tokenizer:
     return Tokenizer.from_str(json.dumps(content))
 
 
-def qwen25_prm(tag_id: int = 151651) -> Tokenizer:
+def qwen25_prm() -> Tokenizer:
     """Qwen2.5-Math-PRM's: `<extra_0>` stands where Qwen2.5 has another special token."""
-    source = json.loads(qwen25().to_str())
-    for token in source["added_tokens"]:
-        if token["id"] == tag_id:
-            token["content"] = "<extra_0>"
-    return Tokenizer.from_str(json.dumps(source))
+    content = json.loads(qwen25().to_str())
+    (taken,) = (token for token in content["added_tokens"] if token["id"] == 151651)
+    taken["content"] = "<extra_0>"
+    return Tokenizer.from_str(json.dumps(content))
+
+
+def qwen25_prm_appended() -> Tokenizer:
+    """The same with `<extra_0>` behind all other tokens, at 151665."""
+    made = Tokenizer.from_str(qwen25().to_str())
+    made.add_special_tokens([AddedToken("<extra_0>", special=True)])
+    return made
 
 
 def mistral(*more: str) -> Tokenizer:
@@ -282,6 +288,7 @@ MAKERS: dict[str, Callable[[Path], Files]] = {
     "qwen-bos": lambda folder: _qwen(folder, qwen25(), QWEN25_TEMPLATE, bos_token="<|endoftext|>"),
     "qwen-math": lambda folder: _qwen(folder, qwen25(), QWEN25_MATH_TEMPLATE),
     "qwen-prm": lambda folder: _qwen(folder, qwen25_prm(), QWEN25_TEMPLATE),
+    "qwen-prm-appended": lambda folder: _qwen(folder, qwen25_prm_appended(), QWEN25_TEMPLATE),
     "mistral": lambda folder: _mistral(folder, mistral()),
     # ReasonEval-7B pads with BOS, the 34B with a token of its own.
     "mistral-pad-bos": lambda folder: _mistral(folder, mistral(), pad_token="<s>"),

@@ -9,6 +9,7 @@ from modelworker_api import kube, rewards
 from modelworker_operator.spec import (
     HostPathSource,
     HuggingFaceSource,
+    ModelSpec,
     PvcSource,
     ReferenceSpec,
     ScoringSpec,
@@ -22,12 +23,14 @@ CACHE_DIR: Final = "/cache"
 _MODEL, _REFERENCE, _CACHE = "model", "reference", "cache"
 
 
-def model_variables(source: Source) -> Mapping[str, str | None]:
+def model_variables(model: ModelSpec) -> Mapping[str, str | None]:
     """Where the worker finds the model; None for what it is not told."""
+    source = model.source
     return {
         "MODELWORKER_SOURCE": _word(source),
-        "MODELWORKER_MODEL": _place(source, kube.MODEL_DIR),
+        "MODELWORKER_MODEL": _literal(_place(source, kube.MODEL_DIR)),
         "MODELWORKER_REVISION": _revision(source),
+        "MODELWORKER_GGUF_FILE": _literal(model.gguf_file) if model.gguf_file else None,
     }
 
 
@@ -105,6 +108,11 @@ def _reference(reference: ReferenceSpec) -> rewards.ReferenceModel:
         revision=_revision(reference.source),
         gguf_file=reference.gguf_file,
     )
+
+
+def _literal(text: str) -> str:
+    """The value of a variable that Kubernetes expands to `text`."""
+    return text.replace("$", "$$")
 
 
 def _word(source: Source) -> Literal["huggingFace", "local"]:

@@ -50,9 +50,8 @@ def test_scores_are_those_of_transformers(rm: RMCall, model_folder: Path) -> Non
     steps = ["3 + 4 is 7: so far so good.", "7 times 2 is 15.", "The answer is 15."]
     file = next(model_folder.glob("*.gguf")).name
     tok: Any = AutoTokenizer.from_pretrained(model_folder, gguf_file=file)
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        model_folder, gguf_file=file, dtype=torch.float32
-    ).eval()
+    auto: Any = AutoModelForCausalLM
+    model = auto.from_pretrained(model_folder, gguf_file=file, dtype=torch.float32).eval()
     plus, minus = (tok.encode(text, add_special_tokens=False)[0] for text in (" +", " -"))
     expected = []
     written = (

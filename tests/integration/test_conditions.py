@@ -1,6 +1,7 @@
 """Reasons from the real scheduler, quota, admission and kubelet, through the real operator."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -9,7 +10,8 @@ import pytest
 
 from modelworker_api import kube
 from modelworker_devcluster import DevCluster
-from tests.operator_support import Objects, install_crds, operator
+from tests.engine_support import save
+from tests.operator_support import Objects, free_port, install_crds, operator
 from tests.support import eventually
 
 Reason = kube.Reason
@@ -32,12 +34,14 @@ def places(cluster: DevCluster) -> Iterator[dict[str, Objects]]:
         "pod-security.kubernetes.io/enforce=restricted",
     )
     namespaces = ",".join(place.namespace for place in found.values())
+    port = free_port()
     settings = {
         "NAMESPACES": namespaces,
+        "HEARTBEAT_URL": f"http://127.0.0.1:{port}",
         # Pods share the machine's network: each may listen on its own address alone.
         "WORKER_BIND_HOST": "$(MODELWORKER_POD_IP)",
     }
-    with operator(cluster, found[PLAIN].namespace, environment=settings):
+    with operator(cluster, found[PLAIN].namespace, environment=settings, heartbeat_port=port):
         yield found
     for place in found.values():
         cluster.kubectl("delete", "namespace", place.namespace, "--wait=false")
@@ -133,3 +137,28 @@ def test_reason_of_the_worker_itself(places: dict[str, Objects], tmp_path: Path)
     )
     events = objects.kubectl("get", "events", "--field-selector=reason=ModelNotFound", "-o=name")
     assert len(events.split()) == 1
+
+
+def test_implicit_reward_finds_both_models(places: dict[str, Objects], tmp_path: Path) -> None:
+    """Each from a volume of its own, and the self-test's result in the condition."""
+    folders = [save(tmp_path / name, seed=seed) for seed, name in enumerate(("model", "base"))]
+    mine, base = ({"hostPath": {"path": str(folder)}} for folder in folders)
+    models = replace(places[PLAIN], kind=kube.REWARDMODEL)
+    models.apply_worker(
+        "implicit",
+        model={"source": mine, "dtype": "float32"},
+        scoring={
+            "type": "Process",
+            "family": "ImplicitPRM",
+            "implicit": {"referenceModel": {"source": base}, "beta": 0.05},
+        },
+    )
+    verified = eventually(
+        lambda: models.condition("implicit", "ScoringVerified"),
+        until=lambda seen: seen.get("status") not in (None, "Unknown"),
+        timeout=120,
+        what="a self-test",
+    )
+    assert verified["reason"] == Reason.SELF_TEST_PASSED, verified["message"]
+    assert models.status("implicit")["scoring"]["family"] == "ImplicitPRM"
+    models.kubectl("delete", "rwm", "implicit")

@@ -70,7 +70,7 @@ def test_both_kinds_of_one_name_have_children_of_their_own(
 
 
 def test_the_pod_is_told_how_to_score_and_a_change_rolls_out(models: Objects) -> None:
-    custom = {
+    custom: dict[str, Any] = {
         "template": {"text": "$$x$$ $(MODELWORKER_NAME) {question}\n{response}"},
         "step": {"tag": "ки"},
         "tokens": {"positive": "+", "negative": "-"},

@@ -1,5 +1,6 @@
 """Every architecture loads from its checkpoint, without remote code, and scores as it should."""
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,8 +31,6 @@ Rows = Callable[[torch.Tensor], torch.Tensor]
 @contextmanager
 def loaded(folder: Path, scorer: TinyScorer, **changes: Any) -> Iterator[tuple[Any, Any]]:
     """A worker and a runner of its event loop."""
-    import asyncio
-
     settings = config(folder, **{"scoring": PROCESS, **changes})
     with asyncio.Runner() as runner:
         worker = RewardModelWorker(settings, binder(scorer))
@@ -326,7 +325,7 @@ def test_a_reference_with_another_tokenizer(tmp_path: Path) -> None:
     folder = save(tmp_path / "model", "llama")
     other = save(tmp_path / "reference", "llama")
     made = tokenizer()
-    made.add_tokens(["So the answer"])  # type: ignore[no-untyped-call]
+    made.add_tokens(["So the answer"])
     made.save_pretrained(other)
     with pytest.raises(LoadError, match="another tokenizer"):
         load_reward(config(folder, scoring=implicit(other)), lambda *_: None, binder(RATIO))

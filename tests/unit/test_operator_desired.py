@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from modelworker_api import kube
+from modelworker_devcluster.kubelet.environment import expand
 from modelworker_operator.desired import Manifest, desired_children
 from modelworker_operator.spec import parse
 from tests.operator_objects import CONFIG, UID, modelworker, raw_modelworker
@@ -230,6 +231,14 @@ def test_hub_token_goes_by_reference() -> None:
 )
 def test_local_source(source: dict[str, Any], folder: str) -> None:
     assert env_of(model={"source": source})["MODELWORKER_MODEL"] == folder
+
+
+@pytest.mark.parametrize("name", ["a$(MODELWORKER_NAME)", "a$$b", "a$b$", "$$(X)"])
+def test_names_of_files_are_not_expanded(name: str) -> None:
+    source = {"pvc": {"claimName": "c", "path": name}}
+    env = env_of(model={"source": source, "ggufFile": f"{name}.gguf"})
+    assert expand(env["MODELWORKER_MODEL"], env) == f"/models/{name}"
+    assert expand(env["MODELWORKER_GGUF_FILE"], env) == f"{name}.gguf"
 
 
 def test_host_path_has_to_exist() -> None:

@@ -283,6 +283,11 @@ def two_hubs(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
             id="beta",
         ),
         pytest.param(
+            {"scoring": implicit({"pvc": {"claimName": "c"}}, beta=float("inf"))},
+            "spec.scoring: beta: Input should be a finite number; correct it",
+            id="infinite",
+        ),
+        pytest.param(
             {"scoring": implicit({"pvc": {"claimName": "c"}}, form="Sum")},
             "form is 'Sum'; set one of Cumulative, PerStep",
             id="form",

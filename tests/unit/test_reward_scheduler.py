@@ -321,7 +321,7 @@ def test_a_cancelled_call_is_dropped() -> None:
     gone, stays = (Scoring(LAYOUTS[:3], lambda _: None), Scoring(LAYOUTS[4:5], lambda _: None))
     engine.add(gone)
     engine.add(stays)
-    assert engine.load() == Load(running=0, waiting=2)
+    assert engine.load() == Load(running=1, waiting=1)
     with torch.inference_mode():
         engine.step()
     assert engine.load() == Load(running=1, waiting=1)

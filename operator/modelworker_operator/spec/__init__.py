@@ -35,6 +35,7 @@ __all__ = [
     "HostPathSource",
     "HuggingFaceSource",
     "Identity",
+    "ModelSpec",
     "PvcSource",
     "ReferenceSpec",
     "ScoringSpec",

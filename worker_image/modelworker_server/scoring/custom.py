@@ -60,7 +60,8 @@ def _way(parts: CustomRecipe) -> Way:
         return StepEnds(frame)
     before, between, after = _format(parts.step_format)
     step = StepFormat(tag=tag, before=before, between=between, after=after)
-    return Tagged(frame, step, at=parts.position, in_text=isinstance(frame, TextFrame))
+    in_text = isinstance(frame, TextFrame) and parts.position in _AT_TAG
+    return Tagged(frame, step, at=parts.position, in_text=in_text)
 
 
 def _frame(parts: CustomRecipe) -> Frame:

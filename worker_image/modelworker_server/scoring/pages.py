@@ -59,10 +59,9 @@ class Encoded:
             after: the one that may come before it; None for none.
         """
         became = self.became(chars)
-        if len(became) == 2 and became[0] != after:
+        if not became or became[:-1] not in ([], [after]):
             return False
-        at_end = self.ends[self.covering(chars)[1] - 1] == chars[1]
-        return 1 <= len(became) <= 2 and became[-1] == token_id and at_end
+        return became[-1] == token_id and self.ends[self.covering(chars)[1] - 1] == chars[1]
 
     def became(self, chars: Span) -> list[int]:
         """What the characters became, for a message."""

@@ -11,9 +11,9 @@ from modelworker_server.scoring.ways import (
     Arranged,
     ascending,
     glued,
+    not_in_vocabulary,
     places_of,
     require_item,
-    tag_id,
 )
 
 
@@ -61,12 +61,15 @@ class Tagged:
     """Whether callers may send a text with the tags in it."""
 
     def bind(self, tokenizer: Tokenizer) -> "TaggedArrangement":
-        """With the tag looked up; see `Way.bind`."""
-        tag = tag_id(tokenizer, self.step.tag)
-        # After a special token SentencePiece begins anew, with a space that nobody wrote.
-        space = tokenizer.id_of("▁")
-        anew = [space, tag] == tokenizer.encode(self.step.tag)
-        return TaggedArrangement(tokenizer, self, tag, space if anew else None)
+        """With the tag looked up where it is read; see `Way.bind`."""
+        if self.at is Position.LAST_TOKEN_OF_STEP:
+            return TaggedArrangement(tokenizer, self, None, None)
+        ids = tokenizer.encode(self.step.tag)
+        # Where a text begins anew, SentencePiece puts a space that nobody wrote.
+        space = tokenizer.id_of("▁") if len(ids) > 1 else None
+        if ids[:-1] not in ([], [space]) or not ids or ids[-1] == tokenizer.special_id("unk"):
+            raise not_in_vocabulary(self.step.tag, ids)
+        return TaggedArrangement(tokenizer, self, ids[-1], space)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,8 @@ class TaggedArrangement(Arranged):
     """`Tagged` with its tag's id."""
 
     way: Tagged
-    tag_id: int
+    tag_id: int | None
+    """None where the tags are not read, and so may be of any number of tokens."""
     space_id: int | None
     """SentencePiece's space, where it may come before the tag unwritten."""
 
@@ -99,17 +103,18 @@ class TaggedArrangement(Arranged):
         if not tags:
             return None
         steps = [
-            (start, tag[0])
-            for start, tag in zip([0, *(end for _, end in tags)], tags, strict=False)
+            (start, end)
+            for start, (end, _) in zip([0, *(end for _, end in tags)], tags, strict=False)
         ]
         return self._layout(encode(self.tokenizer, text), tuple(steps), steps, tags)
 
     def _layout(
         self, encoded: Encoded, chars: tuple[Span, ...], steps: list[Span], tags: list[Span]
     ) -> Layout:
-        for step, tag in enumerate(tags):
-            if not encoded.is_token(tag, self.tag_id, after=self.space_id):
-                raise glued(self.way.step.tag, step, encoded, tag)
+        if self.tag_id is not None:
+            for step, tag in enumerate(tags):
+                if not encoded.is_token(tag, self.tag_id, after=self.space_id):
+                    raise glued(self.way.step.tag, step, encoded, tag)
         tokens = [encoded.covering(step) for step in steps]
         return ascending(
             Layout(

@@ -1,7 +1,7 @@
 """What every way of laying out shares."""
 
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Protocol
 
 from modelworker_api.wire import FailureReason
 from modelworker_server.errors import BadRequest, LoadError, StepMismatch, Unsupported
@@ -47,26 +47,6 @@ class Arranged:
         return candidate_id(self.tokenizer, text)
 
 
-TAG_ADVICE: Final = (
-    "state a family that fits the checkpoint, or family Custom with a token of its own"
-)
-
-
-def tag_id(tokenizer: Tokenizer, tag: str) -> int:
-    """The token that a tag ends with, which for a usable tag is the whole of it.
-
-    SentencePiece puts a token for a leading space before some; whether the tag is one token
-    where it stands is seen when the first layout is made.
-
-    Raises:
-        LoadError: the vocabulary does not have it.
-    """
-    ids = tokenizer.encode(tag)
-    if not ids or ids[-1] == tokenizer.special_id("unk"):
-        raise not_in_vocabulary(tag, ids)
-    return ids[-1]
-
-
 def candidate_id(tokenizer: Tokenizer, text: str) -> int:
     """The one token that a text is, or else the vocabulary's entry of exactly that name.
 
@@ -84,7 +64,8 @@ def not_in_vocabulary(text: str, ids: list[int]) -> LoadError:
     """The error for a text that has to be one token and is not."""
     return LoadError(
         FailureReason.TOKEN_NOT_IN_VOCABULARY,
-        f"{text!r} has to be one token of this model, and it became {ids}; {TAG_ADVICE}",
+        f"{text!r} has to be one token of this model, and it became {ids}; state a "
+        "family that fits the checkpoint, or family Custom with a token of its own",
     )
 
 
@@ -116,8 +97,11 @@ def ascending(layout: Layout) -> Layout:
     """The layout, once each read is known to be a position of its own.
 
     Raises:
-        StepMismatch: a step is read where another one is; it names the later one.
+        StepMismatch: a step is read where another one is, or before the input begins; it
+            names the step, the later one of two.
     """
+    if layout.reads[0] < 0:
+        raise StepMismatch("the input has no token before step 0 ends", step=0)
     for step in range(1, len(layout.places)):
         if layout.reads[step - 1] >= layout.reads[step]:
             raise StepMismatch(

@@ -74,7 +74,8 @@ def _split(
     name: str, fused: torch.Tensor, config: LlamaConfig
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """q, k and v of one fused weight or bias."""
-    heads, key_heads = config.num_attention_heads, config.num_key_value_heads
+    heads = config.num_attention_heads
+    key_heads = config.num_key_value_heads or heads
     size, group = config.hidden_size // heads, heads // key_heads
     rows = key_heads * (group + 2) * size
     if len(fused) != rows:

@@ -211,7 +211,7 @@ def facts_of(source: _Source) -> CheckpointFacts:
     """What detection may look at."""
     checkpoint = source.checkpoint
     if checkpoint is None:
-        causal = MODEL_FOR_CAUSAL_LM_MAPPING[type(source.model_config)]
+        causal: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(source.model_config)]
         return CheckpointFacts(
             architectures=(causal.__name__,),
             model_type=source.model_config.model_type,

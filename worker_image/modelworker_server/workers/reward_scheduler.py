@@ -8,7 +8,7 @@ from typing import Final
 import torch
 
 from modelworker_server.errors import BadRequest, Unavailable, WorkerError, bug
-from modelworker_server.scoring.batching import Backbone, Row, cost_of, plan
+from modelworker_server.scoring.batching import Backbone, Output, Row, cost_of, plan
 from modelworker_server.scoring.values import Row as Numbers
 from modelworker_server.scoring.values import Scorer
 from modelworker_server.workers.base import Load
@@ -27,6 +27,10 @@ gained above, and inputs wait longer."""
 
 _WORTH: Final = 16
 """A shared beginning is run by itself if that saves this part of a batch: a pass has a price."""
+
+
+_SHORTEST: Final = 16
+"""Known tokens below this are run again: with a prefix, attention needs a mask."""
 
 
 class RewardScheduler:
@@ -78,9 +82,9 @@ class RewardScheduler:
         return not self._waiting
 
     def load(self) -> Load:
-        """Requests that have begun and those that wait."""
-        calls = {id(job.call): job.call for job in self._waiting}.values()
-        running = sum(call.begun for call in calls)
+        """Requests that have begun, the oldest among them as it is in the next batch, and others."""
+        calls = list({id(job.call): job.call for job in self._waiting}.values())
+        running = sum(call.begun or call is calls[0] for call in calls)
         return Load(running=running, waiting=len(calls) - running)
 
     def step(self) -> None:
@@ -116,7 +120,8 @@ class RewardScheduler:
         """See which inputs share a beginning, and how much of each is known."""
         for shared in self._shared.values():
             saved = (shared.waiting - 1) * len(shared.tokens)
-            shared.apart = shared.apart or saved * _WORTH >= self.batch_tokens
+            pays = len(shared.tokens) >= _SHORTEST and saved * _WORTH >= self.batch_tokens
+            shared.apart = shared.apart or pays
         if self._keeps:
             for job in self._waiting:
                 job.known = self._start(job, self.prefixes.find(job.tokens))
@@ -124,7 +129,8 @@ class RewardScheduler:
     def _start(self, job: ScoreJob, known: Known) -> int:
         """The first token to run: what is not known, or a read that has no row yet."""
         missing = (read for read in job.reads if read >= known.length or read not in known.rows)
-        return min(next(missing, len(job.tokens)), known.length)
+        start = min(next(missing, len(job.tokens)), known.length)
+        return start if start >= min(_SHORTEST, len(job.tokens)) else 0
 
     def _run(self, batch: Sequence[ScoreJob]) -> list[list[Numbers]]:
         """The rows of each input, in the order of its reads."""
@@ -148,45 +154,32 @@ class RewardScheduler:
     def _run_shared(self, batch: Sequence[ScoreJob]) -> None:
         """Run what inputs of the batch share and nobody has run yet."""
         groups = dict.fromkeys(job.group for job in batch if job.group is not None)
-        todo = [group.tokens for group in groups]
-        todo = [tokens for tokens in todo if self.prefixes.find(tokens).length < len(tokens)]
-        size = max(1, self.batch_tokens // max(map(len, todo), default=1))
+        todo: list[tuple[tuple[int, ...], int, tuple[Segment, ...]]] = []
+        for tokens in (group.tokens for group in groups):
+            known = self.prefixes.find(tokens)
+            start = known.length if known.length >= _SHORTEST else 0
+            if start < len(tokens):
+                todo.append((tokens, start, known.first(start)))
+        longest = max((len(tokens) for tokens, _, _ in todo), default=1)
+        size = max(1, self.batch_tokens // longest)
         for begin in range(0, len(todo), size):
             part = todo[begin : begin + size]
-            known = [self.prefixes.find(tokens) for tokens in part]
-            outputs = [
-                backbone.run(
-                    [
-                        Row(tokens[one.length :], (), [each[number] for each in one.segments])
-                        for tokens, one in zip(part, known, strict=True)
-                    ],
-                    keep=True,
-                )
-                for number, backbone in enumerate(self._backbones)
-            ]
-            for index, (tokens, one) in enumerate(zip(part, known, strict=True)):
+            rows = [(tokens[start:], (), prefix) for tokens, start, prefix in part]
+            outputs = self._outputs(rows, keep=True)
+            for index, (tokens, start, _) in enumerate(part):
                 segment = tuple(output.kept[index] for output in outputs)
-                self.prefixes.add(tokens, one.length, segment, {})
+                self.prefixes.add(tokens, start, segment, {})
 
     def _forward(
         self, fresh: Sequence[tuple[ScoreJob, int, tuple[Segment, ...]]]
     ) -> list[dict[int, Numbers]]:
         """Run inputs from their first token that is not known; the rows by position."""
         reads = [[read for read in job.reads if read >= start] for job, start, _ in fresh]
-        outputs = [
-            backbone.run(
-                [
-                    Row(
-                        job.tokens[start:],
-                        [read - start for read in mine],
-                        [each[number] for each in prefix],
-                    )
-                    for (job, start, prefix), mine in zip(fresh, reads, strict=True)
-                ],
-                keep=self._keeps,
-            )
-            for number, backbone in enumerate(self._backbones)
+        rows = [
+            (job.tokens[start:], [read - start for read in mine], prefix)
+            for (job, start, prefix), mine in zip(fresh, reads, strict=True)
         ]
+        outputs = self._outputs(rows, keep=self._keeps)
         following = [
             after
             for job, start, _ in fresh
@@ -196,13 +189,31 @@ class RewardScheduler:
         states = [output.states for output in outputs]
         next_ids = torch.tensor(following, device=states[0].device)
         numbers = iter(self._head(states, next_ids).tolist())
-        rows = [{read: next(numbers) for read in mine} for mine in reads]
+        found = [{read: next(numbers) for read in mine} for mine in reads]
         if self._keeps:
             for index, (job, start, _) in enumerate(fresh):
-                if _finite(rows[index]):
+                if _finite(found[index]):
                     segment = tuple(output.kept[index] for output in outputs)
-                    self.prefixes.add(job.tokens, start, segment, rows[index])
-        return rows
+                    self.prefixes.add(job.tokens, start, segment, found[index])
+        return found
+
+    def _outputs(
+        self,
+        rows: Sequence[tuple[Sequence[int], Sequence[int], Sequence[Segment]]],
+        *,
+        keep: bool,
+    ) -> list[Output]:
+        """One forward pass of each model over rows of tokens, reads and prefix."""
+        return [
+            backbone.run(
+                [
+                    Row(tokens, reads, [segment[number] for segment in prefix])
+                    for tokens, reads, prefix in rows
+                ],
+                keep=keep,
+            )
+            for number, backbone in enumerate(self._backbones)
+        ]
 
     # --- results -------------------------------------------------------------------------
 
@@ -211,9 +222,7 @@ class RewardScheduler:
             job.call.results[index] = self._combine(job, index, numbers)
         self._finish(job.call)
 
-    def _combine(
-        self, job: ScoreJob, index: int, numbers: Sequence[Numbers]
-    ) -> Result:
+    def _combine(self, job: ScoreJob, index: int, numbers: Sequence[Numbers]) -> Result:
         try:
             return self._scorer.combine(job.call.layouts[index], numbers)
         except WorkerError as error:
