@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from modelworker_api.rewards import ReferenceModel, ScoringConfig
-from modelworker_server.scoring.values import Item, Scores, Turn
+from modelworker_api.rewards import ReferenceModel, ScoreType, ScoringConfig
+from modelworker_server.scoring.steps import item_from_steps
+from modelworker_server.scoring.values import Item, Layout, Scores, Templated
 from modelworker_server.workers.base import BaseModelWorker
 from tests import engine_support
 from tests.golden_cases import Case
@@ -130,31 +131,36 @@ class Serving:
     runner: asyncio.Runner
     worker: BaseModelWorker
 
-    def results(self, problems: Sequence[Problem]) -> list[Scores]:
-        """All problems' scores, asked for in one call."""
-        layouts = [self.worker.lay_out(item(self.worker, problem)) for problem in problems]
-        found = self.runner.run(self.worker.score(layouts))
-        for one in found:
+    def score(self, inputs: Sequence[Item | Templated | Layout]) -> list[Scores]:
+        """The scores of inputs, asked for in one call."""
+        layouts = [one if isinstance(one, Layout) else self.worker.lay_out(one) for one in inputs]
+        found: list[Scores] = []
+        for one in self.runner.run(self.worker.score(layouts)):
             if isinstance(one, Exception):
                 raise one
-        return [one for one in found if isinstance(one, Scores)]
+            found.append(one)
+        return found
+
+    def results(self, problems: Sequence[Problem]) -> list[Scores]:
+        """The same for problems."""
+        return self.score([item(self.worker, problem) for problem in problems])
 
     def scores(self, problems: Sequence[Problem]) -> list[list[float]]:
         """Their values."""
-        return [[step.value for step in one.steps] for one in self.results(problems)]
+        return values(self.results(problems))
+
+
+def values(scores: Sequence[Scores]) -> list[list[float]]:
+    """The numbers alone."""
+    return [[step.value for step in one.steps] for one in scores]
 
 
 def item(worker: BaseModelWorker, problem: Problem) -> Item:
-    """A problem as the HTTP layer hands it over."""
-    process = worker.scoring.type == "Process"
-    separator = worker.scoring.step_separator if process else "\n\n"
-    response = separator.join(problem.steps)
-    spans, start = [], 0
-    for step in problem.steps:
-        spans.append((start, start + len(step)))
-        start += len(step) + len(separator)
-    context: tuple[Turn, ...] = (("user", problem.question),)
-    return Item(context, response, tuple(spans) if process else ((0, len(response)),))
+    """A problem as the HTTP layer hands it over; of an outcome model, the answer in one."""
+    context = (("user", problem.question),)
+    if worker.scoring.type is ScoreType.PROCESS:
+        return item_from_steps(context, problem.steps, worker.scoring.step_separator)
+    return item_from_steps(context, ["\n\n".join(problem.steps)], "\n\n")
 
 
 def difference(found: Sequence[Sequence[float]], expected: Sequence[Sequence[float]]) -> float:

@@ -92,6 +92,9 @@ class TinyScorer:
         return Scores(tuple(StepScore(value) for value in values))
 
 
+SCORER = TinyScorer()
+
+
 def binder(scorer: TinyScorer) -> Callable[..., TinyScorer]:
     """A `bind` that gives this scorer."""
 

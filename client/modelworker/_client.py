@@ -59,7 +59,7 @@ class RMArguments:
         endpoints: Sequence[str] | None = None,
         kubeconfig: str | os.PathLike[str] | None = None,
         context: str | None = None,
-        timeout: float = 120.0,
+        timeout: float = 600.0,
         ready_timeout: float = 600.0,
         max_in_flight: int | None = None,
         progress: bool | None = None,

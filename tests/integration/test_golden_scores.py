@@ -2,12 +2,10 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import torch
 
-from modelworker_api.rewards import ScoreType
 from tests.golden_custom_cases import CUSTOM
 from tests.golden_outcome_cases import OUTCOME
 from tests.golden_process import Laid
@@ -16,6 +14,7 @@ from tests.golden_support import PROBLEMS, Golden, Problem, difference
 from tests.golden_tokenizers import Files
 
 CASES = (*PROCESS, *OUTCOME, *CUSTOM)
+GROWING = (PROBLEMS[0], PROBLEMS[2])
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: case.id)
@@ -52,35 +51,26 @@ def test_float32(golden: Golden) -> None:
     assert difference(together, expected) <= golden.case.tolerance
 
 
-def test_bfloat16(golden: Golden, tmp_path: Path) -> None:
-    calm = Golden.make(golden.case, golden.files, tmp_path, calm=True)
+def test_bfloat16(golden: Golden) -> None:
+    calm = Golden.make(golden.case, golden.files, golden.folder / "calm", calm=True)
     half = calm.to(torch.bfloat16)
     expected = half.alone(PROBLEMS)
     with half.serving("bfloat16") as serving:
         together = serving.scores(PROBLEMS)
         alone = [serving.scores([problem])[0] for problem in PROBLEMS]
     tolerance = 100 * golden.case.tolerance
-    print(
-        "GG",
-        golden.case.id,
-        difference(alone, expected),
-        difference(together, expected),
-        difference(half.scores(half.lay(PROBLEMS), "left"), expected),
-        difference(half.scores(shifted(half)), expected),
-    )
     assert difference(alone, expected) <= tolerance
     assert difference(together, expected) <= tolerance
     assert difference(half.scores(shifted(half)), expected) > 3 * tolerance
 
 
 def test_growing_answer(golden: Golden) -> None:
-    """A step more each time, with the keys and values of the steps before kept."""
-    if golden.case.type is ScoreType.OUTCOME:
-        pytest.skip("its one score is of the whole answer")
+    """A step more each time, then another end, with what was computed before kept."""
     with golden.serving(cache_tokens=4096, max_batch_tokens=256) as serving:
-        for problem in PROBLEMS:
-            for count in range(1, len(problem.steps) + 1):
-                grown = [Problem(problem.question, problem.steps[:count])]
-                expected = golden.alone(grown)
+        for question, steps in ((problem.question, problem.steps) for problem in GROWING):
+            counts = range(1, len(steps) + 1)
+            for grown in [*(steps[:count] for count in counts), (*steps[:1], "Another end.")]:
+                answer = [Problem(question, grown)]
+                expected = golden.alone(answer)
                 for _ in range(2):
-                    assert difference(serving.scores(grown), expected) <= golden.case.tolerance
+                    assert difference(serving.scores(answer), expected) <= golden.case.tolerance

@@ -255,6 +255,37 @@ def test_a_recipe_that_gives_no_score_for_each_step_is_refused(
     assert caught.value.reason is reason
 
 
+def test_memory_that_runs_out_in_the_self_test_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(self: Backbone, rows: Sequence[Row], *, keep: bool) -> Any:
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(Backbone, "run", no_room)
+    worker = RewardModelWorker(config(folder, scoring=PROCESS), binder(SCORER))
+    with pytest.raises(LoadError, match="does not fit into memory") as caught:
+        asyncio.run(worker.load(lambda *_: None))
+    assert caught.value.reason is FailureReason.INSUFFICIENT_MEMORY
+
+
+def test_half_precision_passes(folder: Path) -> None:
+    scoring = PROCESS.model_copy(update={"cache_tokens": 300})
+    worker = RewardModelWorker(
+        config(folder, scoring=scoring, dtype="bfloat16"), binder(TinyScorer())
+    )
+
+    async def ask() -> list[Any]:
+        await worker.load(lambda *_: None)
+        results = await worker.score(LAYOUTS)
+        await worker.close()
+        return results
+
+    results = asyncio.run(ask())
+    assert worker.info.dtype == "bfloat16"
+    for found, expected in zip(results, wanted(folder, LAYOUTS), strict=True):
+        assert numbers(found) == pytest.approx(expected, rel=0.05, abs=0.3)
+
+
 # --- with a real recipe ------------------------------------------------------------------------
 
 

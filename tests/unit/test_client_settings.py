@@ -55,7 +55,7 @@ def test_a_reward_models_state_is_its_arguments() -> None:
     copied = pickle.loads(pickle.dumps(rm))
     state = copied.aio.__getstate__()
     assert state == rm.aio.__getstate__() == pickle.loads(pickle.dumps(rm.aio)).__getstate__()
-    assert (state.kind, state.aggregation, state.timeout) == (kube.REWARDMODEL, "last", 120)
+    assert (state.kind, state.aggregation, state.timeout) == (kube.REWARDMODEL, "last", 600)
     assert state.allow_mixed_revisions
     assert LM("policy").aio.__getstate__().kind == kube.MODELWORKER
     assert LM("policy").aio.__getstate__().timeout == 600

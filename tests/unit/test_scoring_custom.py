@@ -210,3 +210,7 @@ def test_tags_stand_in_a_text_of_a_text_template_alone() -> None:
     for given in (custom(TAGGED, text=None), custom(TAGGED, position="LastTokenOfStep")):
         with pytest.raises(Unsupported, match="/v1/rewards"):
             bound(given, tokenizer).lay_out_tagged("a<extra_0>b")
+
+
+def test_custom_recipe_has_no_reference() -> None:
+    assert not bound(custom(TAGGED), FakeTokenizer()).info.compared

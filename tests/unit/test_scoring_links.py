@@ -64,7 +64,8 @@ def test_row_becomes_score(link: Link, row: Row, value: float) -> None:
 def test_validity_tells_the_redundancy() -> None:
     (score,) = Validity().scores(layout(0), [(0.0, math.log(2), 0.0)])
     assert score.value == pytest.approx(0.75)
-    assert score.details == {"redundancy": pytest.approx(0.5)}
+    assert score.details is not None
+    assert score.details["redundancy"] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ class Backbone:
             for part in row.prefix:
                 store[number, begin : begin + len(part)] = part
                 begin += len(part)
-        pieces = store.split([heads * size for heads, size in self._shapes], dim=-1)
+        pieces = torch.split(store, [heads * size for heads, size in self._shapes], dim=-1)
         states = [
             piece.view(len(rows), width, heads, size).transpose(1, 2)
             for piece, (heads, size) in zip(pieces, self._shapes, strict=True)

@@ -39,6 +39,7 @@ def custom_recipe(parts: CustomRecipe, labels: int | None) -> Recipe:
         head=head,
         candidates=_candidates(parts),
         link=link,
+        not_compared="its parts are the object's own, so there is no reference",
     )
 
 

@@ -206,6 +206,7 @@ LLEMMA_PRM: Final = Recipe(
     ),
     head=HeadKind.VOCABULARY_MEAN,
     link=Logistic(),
+    not_compared="its tokenizer, Llemma's, is in no package",
 )
 """`ScalableMath/llemma-7b-prm-*` (arXiv:2403.09472): sigmoid(mean of all logits) after a step.
 

@@ -207,7 +207,7 @@ def _hash(
     stated = config.model_dump(mode="json", include={"custom", "reference"})
     return recipe_hash(
         {
-            "recipe": asdict(recipe),
+            "recipe": asdict(replace(recipe, not_compared="")),
             "stated": stated,
             "candidates": head.token_ids,
             "example": (example.token_ids, example.reads),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import torch
 from torch.nn.functional import linear
@@ -21,7 +21,7 @@ _LOG_TOKENS: Final = 16384
 """Rows, and tokens of the vocabulary, whose logits are in memory at a time."""
 
 
-class ReadHead:
+class ReadHead(Protocol):
     """From hidden states at reads to rows."""
 
     def __call__(self, states: Sequence[torch.Tensor], next_ids: torch.Tensor) -> torch.Tensor:
@@ -31,11 +31,10 @@ class ReadHead:
             states: of each model, [reads, hidden] in its dtype.
             next_ids: the token after each read, [reads]; -1 after the last one.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
-class LinearHead(ReadHead):
+class LinearHead:
     """Linear layers with a ReLU between one and the next."""
 
     layers: tuple[Weights, ...]
@@ -48,7 +47,7 @@ class LinearHead(ReadHead):
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectivesHead(ReadHead):
+class ObjectivesHead:
     """ArmoRM's regression and gate (arXiv:2406.12845): its card's code gives the formulas.
 
     Rewards are a linear layer, transformed by a matrix that takes verbosity out; the gate is
@@ -108,7 +107,7 @@ class LanguageHead:
 
 
 @dataclass(frozen=True, slots=True)
-class LogRatioHead(ReadHead):
+class LogRatioHead:
     """log p(next token) of the model minus that of its reference model."""
 
     model: LanguageHead

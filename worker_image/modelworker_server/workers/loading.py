@@ -151,8 +151,19 @@ def load_weights(auto: Any, source: Path | None, **options: Any) -> Any:
     if choose_device().type == "cuda":
         options["device_map"] = {"": 0}
     model, found = auto.from_pretrained(
-        source, use_safetensors=True, output_loading_info=True, **options
+        source,
+        use_safetensors=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # refused below, by name
+        **options,
     )
+    if wrong := sorted(found["mismatched_keys"]):
+        name, there, wanted = wrong[0]
+        raise LoadError(
+            FailureReason.LOAD_FAILED,
+            f"{len(wrong)} of the checkpoint's weights have another shape than its config.json "
+            f"says, such as {name}: {tuple(there)} instead of {tuple(wanted)}",
+        )
     if missing := sorted(found["missing_keys"]):
         raise LoadError(
             FailureReason.LOAD_FAILED,

@@ -71,7 +71,8 @@ class Prefixes:
         length = 0
         for node, count in self._walk(tokens):
             node.used = self._now
-            segments.append(tuple(kept[:count] for kept in node.segment))
+            whole = count == len(node.tokens)
+            segments.append(node.segment if whole else tuple(k[:count] for k in node.segment))
             rows.update((length + at, row) for at, row in node.rows.items() if at < count)
             length += count
         return Known(length=length, segments=tuple(segments), rows=rows)

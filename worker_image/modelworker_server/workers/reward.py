@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from modelworker_api.wire import LoadState
-from modelworker_server.errors import BadRequest, NotReady, WorkerError
+from modelworker_server.errors import BadRequest, LoadError, NotReady, WorkerError
 from modelworker_server.scoring.values import (
     Item,
     Layout,
@@ -28,6 +28,7 @@ from modelworker_server.workers.engine import Engine
 from modelworker_server.workers.loading import load_failure
 from modelworker_server.workers.reward_loading import Bind, LoadedReward, load_reward
 from modelworker_server.workers.reward_scheduler import BATCH_TOKENS, RewardScheduler
+from modelworker_server.workers.runner import out_of_memory
 from modelworker_server.workers.scorings import Scoring
 from modelworker_server.workers.selftest import self_test
 from modelworker_server.workers.sequences import Delivery, Result, Scored
@@ -220,7 +221,12 @@ def _test(loaded: LoadedReward, config: ModelConfig, cache_tokens: int) -> None:
 
     try:
         self_test(loaded.scorer, score, extend if cache_tokens else None, dtype=loaded.dtype)
-    except (RuntimeError, MemoryError) as error:
+    except LoadError as error:
+        cause = error.__cause__ and error.__cause__.__cause__
+        if cause is not None and out_of_memory(cause):
+            raise load_failure(cause) from cause
+        raise
+    except RuntimeError as error:  # the device is lost
         raise load_failure(error) from error
 
 

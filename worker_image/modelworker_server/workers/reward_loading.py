@@ -3,56 +3,35 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-import torch
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModel, AutoModelForCausalLM, LlamaModel
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from modelworker_api.rewards import ReferenceModel, ScoringConfig
 from modelworker_api.wire import FailureReason, LoadState
 from modelworker_server.errors import LoadError, WorkerError
 from modelworker_server.scoring.batching import Backbone
-from modelworker_server.scoring.values import CheckpointFacts, Head, HeadKind, Scorer, Tokenizer
+from modelworker_server.scoring.values import CheckpointFacts, HeadKind, Scorer, Tokenizer
 from modelworker_server.workers import internlm2
 from modelworker_server.workers.base import ModelConfig
-from modelworker_server.workers.checkpoint import WRAPPED, Checkpoint, open_checkpoint
-from modelworker_server.workers.heads import (
-    LanguageHead,
-    LinearHead,
-    LogRatioHead,
-    ReadHead,
-    classifier_head,
-    labels_of,
-    objectives_head,
-    value_head,
-)
+from modelworker_server.workers.checkpoint import open_checkpoint
+from modelworker_server.workers.heads import ReadHead, labels_of
 from modelworker_server.workers.loading import (
     cache_layers,
-    choose_device,
-    choose_dtype,
     dtype_name,
     find_files,
-    from_files,
     load_failure,
-    load_weights,
     longest_input,
     read_config,
-    unsupported,
 )
+from modelworker_server.workers.reward_parts import Source, build, build_pair, other_vocabulary
 from modelworker_server.workers.reward_tokens import RewardTokens, load_tokenizer
 from modelworker_server.workers.tokens import Tokens
 
 Report = Callable[[LoadState, int | None], None]
 
-_GATE_TEMPERATURE = 10.0
-"""ArmoRM's where config.json has no `gating_temperature`."""
-_PROBE = "Step 1: 12 + 30 = 42.\n\nSo the answer is 42."
+_PROBE: Final = "Step 1: 12 + 30 = 42.\n\nSo the answer is 42."
 """A text that two different tokenizers hardly cut alike."""
-_SOME = 64
-"""Tokens whose logits are compared."""
-_LOGITS_DIFFER = 0.05
-"""Of the largest logit: far above what rounding does, far below what a scale does."""
 
 
 class Bind(Protocol):
@@ -85,27 +64,6 @@ class LoadedReward:
     vocab_size: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """A model's files, read as far as the recipe needs them."""
-
-    config: ModelConfig
-    folder: Path
-    revision: str
-    model_config: Any
-    checkpoint: Checkpoint | None
-    """None for a GGUF file."""
-    layers: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """Models with their numbers of cache layers, and what reads their hidden states."""
-
-    models: tuple[tuple[Any, int], ...]
-    head: ReadHead
-
-
 def load_reward(config: ModelConfig, report: Report, bind: Bind) -> LoadedReward:
     """Fetch, bind the recipe, and load; the recipe is checked before the weights are read.
 
@@ -134,11 +92,9 @@ def _load(config: ModelConfig, report: Report, bind: Bind) -> LoadedReward:
     scorer = bind(scoring, facts_of(source), RewardTokens(tokenizer, tokens), max_tokens=limit)
     if scorer.head.kind is HeadKind.LOG_RATIO:
         reference = _open_reference(config, scoring.reference, report, tokens, limit)
-        parts = _implicit(source, reference, tokens=len(tokenizer))
-    elif scorer.head.kind in (HeadKind.CANDIDATES, HeadKind.VOCABULARY_MEAN):
-        parts = _language(source, scorer.head)
+        parts = build_pair(source, reference, tokens=len(tokenizer))
     else:
-        parts = _classifier(source, scorer.head)
+        parts = build(source, scorer.head)
     return LoadedReward(
         backbones=tuple(Backbone(model, layers=layers) for model, layers in parts.models),
         head=parts.head,
@@ -151,14 +107,14 @@ def _load(config: ModelConfig, report: Report, bind: Bind) -> LoadedReward:
     )
 
 
-def _open(config: ModelConfig, report: Report) -> _Source:
+def _open(config: ModelConfig, report: Report) -> Source:
     folder, revision = find_files(config, report)
     checkpoint = None if config.gguf_file else open_checkpoint(folder)
     if checkpoint is not None and checkpoint.config.get("model_type") == internlm2.MODEL_TYPE:
         model_config: Any = internlm2.llama_config(checkpoint.config)
     else:
         model_config = read_config(config, folder)
-    return _Source(
+    return Source(
         config=config,
         folder=folder,
         revision=revision,
@@ -174,7 +130,7 @@ def _open_reference(
     report: Report,
     tokens: Tokens,
     limit: int,
-) -> _Source:
+) -> Source:
     if reference is None:
         raise LoadError(
             FailureReason.MODEL_UNSUPPORTED,
@@ -195,19 +151,11 @@ def _open_reference(
     if Tokens(tokenizer).encode(_PROBE, add_special_tokens=False) != tokens.encode(
         _PROBE, add_special_tokens=False
     ):
-        raise _other_vocabulary("another tokenizer")
+        raise other_vocabulary("another tokenizer")
     return source
 
 
-def _other_vocabulary(what: str) -> LoadError:
-    return LoadError(
-        FailureReason.MODEL_UNSUPPORTED,
-        f"the reference model has {what}, so its log-probabilities and the reward model's "
-        "cannot be compared; set spec.scoring.reference to the model that it was trained from",
-    )
-
-
-def facts_of(source: _Source) -> CheckpointFacts:
+def facts_of(source: Source) -> CheckpointFacts:
     """What detection may look at."""
     checkpoint = source.checkpoint
     if checkpoint is None:
@@ -226,90 +174,3 @@ def facts_of(source: _Source) -> CheckpointFacts:
         mean=config.get("mean"),
         std=config.get("std"),
     )
-
-
-def _implicit(source: _Source, reference: _Source, *, tokens: int) -> _Parts:
-    model, own = _language_model(source)
-    other, theirs = _language_model(reference)
-    if len(theirs.weight) < tokens:
-        raise _other_vocabulary(f"{len(theirs.weight)} tokens instead of {tokens}")
-    models = ((model, source.layers), (other, reference.layers))
-    return _Parts(models, LogRatioHead(own, theirs))
-
-
-def _language(source: _Source, head: Head) -> _Parts:
-    model, language = _language_model(source)
-    models = ((model, source.layers),)
-    if head.kind is HeadKind.CANDIDATES:
-        return _Parts(models, LinearHead((language.rows_of(head.token_ids),), cap=language.cap))
-    if language.cap is not None:
-        raise unsupported("the mean over logits with a soft cap is no linear layer")
-    return _Parts(models, LinearHead((language.mean(),)))
-
-
-def _classifier(source: _Source, head: Head) -> _Parts:
-    checkpoint = source.checkpoint
-    if checkpoint is None:
-        raise unsupported(f"a GGUF file holds no {head.kind} head")
-    model = _base_model(source, checkpoint)
-    models = ((model, source.layers),)
-    hidden = source.model_config.get_text_config().hidden_size
-    if head.kind is HeadKind.CLASSIFIER:
-        return _Parts(models, classifier_head(checkpoint, hidden, model.device))
-    if head.kind is HeadKind.VALUE:
-        return _Parts(models, value_head(checkpoint, hidden, model.device))
-    temperature = float(checkpoint.config.get("gating_temperature", _GATE_TEMPERATURE))
-    on_top = objectives_head(checkpoint, hidden, model.device, temperature=temperature)
-    return _Parts(models, on_top)
-
-
-def _base_model(source: _Source, checkpoint: Checkpoint) -> Any:
-    device = choose_device()
-    options: dict[str, Any] = {
-        "config": source.model_config,
-        "dtype": choose_dtype(source.config, source.model_config, device),
-    }
-    if checkpoint.config.get("model_type") == internlm2.MODEL_TYPE:
-        tensors = internlm2.llama_tensors(checkpoint, source.model_config)
-        return load_weights(LlamaModel, None, state_dict=tensors, **options)
-    if checkpoint.wrapped:
-        options["key_mapping"] = {f"^{WRAPPED}": ""}
-    return load_weights(AutoModel, source.folder, **from_files(source.config), **options)
-
-
-def _language_model(source: _Source) -> tuple[Any, LanguageHead]:
-    """The base model and the language model's head."""
-    options = from_files(source.config)
-    if checkpoint := source.checkpoint:
-        if checkpoint.config.get("model_type") == internlm2.MODEL_TYPE:
-            raise unsupported("of internlm2 only the reward models are known, not the others")
-        if checkpoint.wrapped:
-            options["key_mapping"] = {f"^{WRAPPED}": ""}
-    model = load_weights(
-        AutoModelForCausalLM,
-        source.folder,
-        **options,
-        dtype=choose_dtype(source.config, source.model_config, choose_device()),
-    )
-    layer = model.get_output_embeddings()
-    cap = getattr(source.model_config.get_text_config(), "final_logit_softcapping", None)
-    language = LanguageHead(weight=layer.weight.detach(), bias=_detached(layer.bias), cap=cap)
-    _check_logits(model, language)
-    return model.base_model, language
-
-
-def _check_logits(model: Any, language: LanguageHead) -> None:
-    """Check that the logits are a linear layer's; some models scale them besides."""
-    some = torch.linspace(0, len(language.weight) - 1, _SOME, dtype=torch.long).tolist()
-    ids = torch.tensor([some[:4]], device=model.device)
-    with torch.inference_mode():
-        wanted = model(input_ids=ids, use_cache=False).logits[0, :, some].float()
-        states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
-        head = LinearHead((language.rows_of(some),), cap=language.cap)
-        difference = (head([states], ids[0]) - wanted).abs().max()
-    if difference > _LOGITS_DIFFER * wanted.abs().max():
-        raise unsupported("its logits are more than a linear layer over its hidden states")
-
-
-def _detached(tensor: torch.Tensor | None) -> torch.Tensor | None:
-    return None if tensor is None else tensor.detach()

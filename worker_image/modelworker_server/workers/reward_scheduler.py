@@ -23,12 +23,8 @@ _log = logging.getLogger(__name__)
 BATCH_TOKENS: Final = {"cpu": 1024, "cuda": 16384}
 """Tokens of one forward pass by device. Measured on two CPU cores with SmolLM2-135M: nothing is
 gained above, and inputs wait longer."""
-
-
 _WORTH: Final = 16
 """A shared beginning is run by itself if that saves this part of a batch: a pass has a price."""
-
-
 _SHORTEST: Final = 16
 """Known tokens below this are run again: with a prefix, attention needs a mask."""
 
@@ -82,7 +78,7 @@ class RewardScheduler:
         return not self._waiting
 
     def load(self) -> Load:
-        """Requests that have begun, the oldest among them as it is in the next batch, and others."""
+        """Requests that have begun, or begin with the next batch as the oldest does, and others."""
         calls = list({id(job.call): job.call for job in self._waiting}.values())
         running = sum(call.begun or call is calls[0] for call in calls)
         return Load(running=running, waiting=len(calls) - running)
@@ -261,12 +257,7 @@ class RewardScheduler:
             raise error  # the device context is lost; only a new process gets another one
         if not out_of_memory(error):
             _log.error("a batch failed", exc_info=error)
-            self._fail(
-                batch,
-                Unavailable(
-                    f"the model failed on this input ({one_line(error)}); the worker's log has more"
-                ),
-            )
+            self._fail(batch, _failed(error))
             return
         forgot = self.prefixes.clear()
         if self._backbones[0].device.type == "cuda":
@@ -275,15 +266,25 @@ class RewardScheduler:
             self.batch_tokens = max(1, min(self.batch_tokens, cost_of(batch)) // 2)
             _log.warning("out of memory: going on with %d tokens at most", self.batch_tokens)
         elif not forgot or batch[0].alone:
-            self._fail(batch, _too_large(batch[0]))
+            self._fail(batch, _too_large(batch[0], error))
         batch[0].alone = len(batch) == 1
 
 
-def _too_large(job: ScoreJob) -> BadRequest:
-    return BadRequest(
+def _failed(error: Exception) -> Unavailable:
+    answer = Unavailable(
+        f"the model failed on this input ({one_line(error)}); the worker's log has more"
+    )
+    answer.__cause__ = error
+    return answer
+
+
+def _too_large(job: ScoreJob, error: Exception) -> BadRequest:
+    answer = BadRequest(
         f"the worker ran out of memory on this input alone, which has {len(job.tokens)} tokens; "
         "shorten it, or give the worker more memory"
     )
+    answer.__cause__ = error
+    return answer
 
 
 def _finite(rows: Mapping[int, Numbers]) -> bool:
