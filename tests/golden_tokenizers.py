@@ -80,7 +80,7 @@ class Files:
     def write(cls, folder: Path, tokenizer: Tokenizer, **settings: Any) -> "Files":
         """Write the files of a tokenizer once; checkpoints get them by `link`."""
         folder.mkdir(parents=True, exist_ok=True)
-        tokenizer.save(str(folder / "tokenizer.json"))
+        tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
         loaded = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
             tokenizer_object=tokenizer,
             **{k: v for k, v in settings.items() if k != "tokenizer_class"},

@@ -127,6 +127,7 @@ def named(family: Family, **options: object) -> ScoringConfig:
     recipe = recipes.RECIPES[family]
     if family in {Family.EURUS_PRM, Family.IMPLICIT_PRM}:
         options.setdefault("reference", {"source": "local", "model": "/reference"})
+        options.setdefault("beta", 0.001)
     return ScoringConfig.model_validate({"type": recipe.type, "family": family, **options})
 
 

@@ -154,7 +154,7 @@ BOTH = (rewards.Family.AUTO, rewards.Family.CUSTOM)
 
 @pytest.mark.parametrize("name", [one for one in rewards.Family if one not in BOTH])
 def test_every_family_has_one_type(api: DevCluster, name: rewards.Family) -> None:
-    more = {"implicit": IMPLICIT} if name in ("EurusPRM", "ImplicitPRM") else {}
+    more = {"implicit": {**IMPLICIT, "beta": 0.05}} if name in ("EurusPRM", "ImplicitPRM") else {}
     right, wrong = ("Process", "Outcome") if name in PROCESS else ("Outcome", "Process")
     dry_run(api, rewardmodel({"scoring": {"type": right, "family": name.value, **more}}))
     with pytest.raises(KubectlFailed, match=f"must be {right} for this family"):
@@ -266,6 +266,12 @@ def test_defaults(api: DevCluster) -> None:
         ),
         pytest.param(
             family("TRLPRM", implicit=IMPLICIT), "or remove implicit", id="reference-of-others"
+        ),
+        pytest.param(family("ImplicitPRM", implicit=IMPLICIT), "must have beta", id="no-beta"),
+        pytest.param(
+            family("EurusPRM", implicit=IMPLICIT, cache={"maxTokens": 9}),
+            "has no use for implicit rewards",
+            id="cache-of-implicit",
         ),
         pytest.param(implicit(beta=0), "should be greater than 0", id="beta-0"),
         pytest.param(implicit(beta="small"), "must be of type number", id="beta-text"),

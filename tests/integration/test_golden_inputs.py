@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -19,19 +20,15 @@ Make = Callable[[Family], Golden]
 
 
 @pytest.fixture
-def make(
-    tokenizer_files: Callable[[str], Files], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Make]:
+def make(tokenizer_files: Callable[[str], Files], tmp_path: Path) -> Iterator[Make]:
     """A family's checkpoint by name."""
-
-    folder = tmp_path_factory.mktemp("golden")
 
     def made(family: Family) -> Golden:
         case = next(case for case in (*PROCESS, *OUTCOME) if case.family is family)
-        return Golden.make(case, tokenizer_files(case.tokenizer), folder)
+        return Golden.make(case, tokenizer_files(case.tokenizer), tmp_path)
 
     yield made
-    shutil.rmtree(folder)
+    shutil.rmtree(tmp_path)
 
 
 def chat(files: Files, problem: Problem) -> str:

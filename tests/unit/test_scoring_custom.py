@@ -146,13 +146,13 @@ def test_text_that_is_not_one_token_is_refused(changes: dict[str, str], words: s
             TAGGED, {"text": "{question}{response}{response}"}, "{response} 2 times", id="twice"
         ),
         pytest.param(TAGGED, {"system": "S"}, "system", id="system-and-text"),
-        pytest.param(TAGGED, {"step_tag": None}, "needs stepTag", id="no-tag"),
+        pytest.param(TAGGED, {"step_tag": None}, "needs step.tag", id="no-tag"),
         pytest.param(TAGGED, {"step_format": "{step}"}, "{tag} 0 times", id="format-without-tag"),
         pytest.param(TAGGED, {"step_format": "{tag}{step}"}, "before", id="tag-before-step"),
         pytest.param(
             TAGGED,
             {"step_tag": None, "position": "LastTokenOfStep", "step_format": "{step}\n{tag}"},
-            "stepFormat needs stepTag",
+            "step.format needs step.tag",
             id="format-of-no-tag",
         ),
         pytest.param(TAGGED, {"negative_token": None}, "belong together", id="one-token"),

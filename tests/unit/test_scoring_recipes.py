@@ -150,16 +150,22 @@ def test_reply_of_two_tokens_is_refused() -> None:
         ),
         pytest.param(named(Family.MATH_SHEPHERD, beta=0.1), None, "beta", id="beta"),
         pytest.param(
-            named(Family.MATH_SHEPHERD, cumulative=False), None, "cumulative", id="cumulative"
+            named(Family.MATH_SHEPHERD, cumulative=False), None, "implicit.form", id="form"
         ),
         pytest.param(
-            named(Family.MATH_SHEPHERD, reference=REFERENCE), None, "reference", id="reference"
+            named(Family.MATH_SHEPHERD, reference=REFERENCE),
+            None,
+            "implicit.referenceModel",
+            id="reference",
         ),
         pytest.param(
             named(Family.EURUS_PRM, reference=None),
             None,
-            "spec.scoring.reference",
+            "spec.scoring.implicit.referenceModel",
             id="no-reference",
+        ),
+        pytest.param(
+            named(Family.IMPLICIT_PRM, beta=None), None, "spec.scoring.implicit.beta", id="no-beta"
         ),
         pytest.param(
             named(Family.SEQUENCE_CLASSIFIER, normalize=True), ONE, "normalize", id="normalize"

@@ -49,15 +49,15 @@ def _way(parts: CustomRecipe) -> Way:
     if parts.position is Position.LAST_TOKEN:
         if tag is not None or parts.step_format != _PLAIN_FORMAT:
             raise _wrong(
-                "stepTag and stepFormat have no use with position LastToken, which scores the "
-                "whole answer; leave them out or choose another position"
+                "step has no use with position LastToken, which scores the whole answer; leave it "
+                "out or choose another position"
             )
         return Whole(frame)
     if tag is None:
         if parts.position in _AT_TAG:
-            raise _wrong(f"position {parts.position} needs stepTag, the tag after each step")
+            raise _wrong(f"position {parts.position} needs step.tag, the tag after each step")
         if parts.step_format != _PLAIN_FORMAT:
-            raise _wrong("stepFormat needs stepTag; without a tag the answer stays as it is")
+            raise _wrong("step.format needs step.tag; without a tag the answer stays as it is")
         return StepEnds(frame)
     before, between, after = _format(parts.step_format)
     step = StepFormat(tag=tag, before=before, between=between, after=after)
@@ -69,17 +69,17 @@ def _frame(parts: CustomRecipe) -> Frame:
     if parts.text is None:
         return ChatFrame(parts.system)
     if parts.system is not None:
-        raise _wrong("system goes into the chat template, which text takes the place of")
-    _require_once(parts.text, "text", ("{question}", "{response}"))
+        raise _wrong("template.chat.system goes into the chat template, which template.text takes the place of")
+    _require_once(parts.text, "template.text", ("{question}", "{response}"))
     return TextFrame(parts.text)
 
 
 def _format(text: str) -> tuple[str, str, str]:
     """What stands before the step, between step and tag, and after the tag."""
-    _require_once(text, "stepFormat", ("{step}", "{tag}"))
+    _require_once(text, "step.format", ("{step}", "{tag}"))
     before, rest = text.split("{step}")
     if "{tag}" in before:
-        raise _wrong("stepFormat has {tag} before {step}; the tag comes after the step")
+        raise _wrong("step.format has {tag} before {step}; the tag comes after the step")
     between, after = rest.split("{tag}")
     return before, between, after
 
@@ -99,11 +99,11 @@ def _candidates(parts: CustomRecipe) -> tuple[str, ...]:
 def _head_and_link(parts: CustomRecipe, labels: int | None) -> tuple[HeadKind, Link]:
     tokens = (parts.positive_token, parts.negative_token)
     if (tokens[0] is None) != (tokens[1] is None):
-        raise _wrong("positiveToken and negativeToken belong together; give both or none")
+        raise _wrong("tokens.positive and tokens.negative belong together; give both or none")
     if (tokens[0] is None) == (parts.label_index is None):
         raise _wrong(
-            "give positiveToken and negativeToken for a language model's head, or else "
-            "labelIndex for a classification head"
+            "give tokens (positive and negative) for a language model's head, or else label "
+            "for a classification head"
         )
     if parts.label_index is None:
         return HeadKind.CANDIDATES, _link_of_tokens(parts.link)
@@ -124,9 +124,9 @@ def _link_of_tokens(link: rewards.Link) -> Link:
 
 def _link_of_label(link: rewards.Link, index: int, labels: int | None) -> Link:
     if labels is None:
-        raise _wrong("labelIndex needs a checkpoint with a classification head")
+        raise _wrong("label needs a checkpoint with a classification head")
     if not 0 <= index < labels:
-        raise _wrong(f"labelIndex is {index}, and the checkpoint has labels 0 to {labels - 1}")
+        raise _wrong(f"label.index is {index}, and the checkpoint has labels 0 to {labels - 1}")
     match link:
         case rewards.Link.SOFTMAX if labels == 1:
             raise _wrong("the checkpoint has one label, whose Softmax is always 1; use Sigmoid")
@@ -144,4 +144,4 @@ def _link_of_label(link: rewards.Link, index: int, labels: int | None) -> Link:
 
 
 def _wrong(message: str) -> LoadError:
-    return LoadError(FailureReason.LOAD_FAILED, f"spec.scoring.custom: {message}")
+    return LoadError(FailureReason.MODEL_UNSUPPORTED, f"spec.scoring.custom: {message}")

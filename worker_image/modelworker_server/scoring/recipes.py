@@ -135,22 +135,27 @@ def _with_implicit(recipe: Recipe, config: ScoringConfig) -> Recipe:
         given = [
             name
             for name, is_given in (
-                ("reference", config.reference is not None),
+                ("referenceModel", config.reference is not None),
                 ("beta", config.beta is not None),
-                ("cumulative", not config.cumulative),
+                ("form", not config.cumulative),
             )
             if is_given
         ]
         if given:
             raise _wrong(
-                f"spec.scoring.{given[0]} is of implicit rewards and has no use with family "
-                f"{recipe.family}; leave it out"
+                f"spec.scoring.implicit.{given[0]} has no use with family {recipe.family}, whose "
+                "scores are of one model; leave it out"
             )
         return recipe
     if config.reference is None:
         raise _wrong(
             f"family {recipe.family} compares the model with a second one; give it in "
-            "spec.scoring.reference"
+            "spec.scoring.implicit.referenceModel"
+        )
+    if recipe.family is Family.IMPLICIT_PRM and config.beta is None:
+        raise _wrong(
+            "family ImplicitPRM has no beta of its own: give that of the model's training in "
+            "spec.scoring.implicit.beta"
         )
     beta = recipe.link.beta if config.beta is None else config.beta
     return replace(recipe, link=Accumulated(beta, config.cumulative))
@@ -217,4 +222,4 @@ def _hash(
 
 
 def _wrong(message: str) -> LoadError:
-    return LoadError(FailureReason.LOAD_FAILED, message)
+    return LoadError(FailureReason.MODEL_UNSUPPORTED, message)
