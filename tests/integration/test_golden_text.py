@@ -6,13 +6,15 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from modelworker_api.rewards import Family, ReferenceModel, ScoringConfig
+from modelworker_api.rewards import Family, ReferenceModel, ScoreType, ScoringConfig
 from modelworker_server.scoring import recipes
 from modelworker_server.scoring.steps import item_from_steps
 from modelworker_server.scoring.values import CheckpointFacts, HeadKind, Layout, Scorer
 from modelworker_server.workers.reward_tokens import RewardTokens
 from modelworker_server.workers.tokens import Tokens
 from tests.golden_cases import Case
+from tests.golden_outcome import joined
+from tests.golden_outcome_cases import OUTCOME
 from tests.golden_process import LogRatio
 from tests.golden_process_cases import PROCESS
 from tests.golden_tokenizers import Files
@@ -58,11 +60,13 @@ def scorer(case: Case, files: Files) -> Scorer:
 
 
 def lay_out(scoring: Scorer, question: str, steps: list[str]) -> Layout:
-    item = item_from_steps((("user", question),), steps, scoring.info.step_separator)
-    return scoring.lay_out(item)
+    context = (("user", question),)
+    if scoring.info.type is ScoreType.OUTCOME:
+        return scoring.lay_out(item_from_steps(context, [joined(steps)], "\n\n"))
+    return scoring.lay_out(item_from_steps(context, steps, scoring.info.step_separator))
 
 
-@pytest.mark.parametrize("case", PROCESS, ids=lambda case: case.id)
+@pytest.mark.parametrize("case", (*PROCESS, *OUTCOME), ids=lambda case: case.id)
 @FEW
 @given(question=LINES, steps=st.lists(LINES, min_size=1, max_size=4))
 @example(question="1+1?", steps=["It is 2.", "So 2."])

@@ -21,8 +21,8 @@ from modelworker_server.workers.sequences import Call, Event, Result
 _log = logging.getLogger(__name__)
 
 BATCH_TOKENS: Final = {"cpu": 1024, "cuda": 16384}
-"""Tokens of one forward pass by device. Measured on two CPU cores with SmolLM2-135M: nothing is
-gained above, and inputs wait longer."""
+"""Tokens of one forward pass by device. With SmolLM2-135M in float32 on CPU cores a token costs
+the same from 256 to 1,024 tokens, within 4 %, and more above; two cores are best used by 1,024."""
 _WORTH: Final = 16
 """A shared beginning is run by itself if that saves this part of a batch: a pass has a price."""
 _SHORTEST: Final = 16
