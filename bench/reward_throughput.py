@@ -45,7 +45,7 @@ def main() -> None:
     rates: dict[str, list[float]] = {OURS: [], SEQUENTIAL: [], BARE: []}
     apart = 0.0
     with (
-        served(folder, file, "--scoring", scoring()) as url,
+        served(folder, file, "--name", "judge", "--scoring", scoring()) as url,
         RMCall("judge", endpoints=[url], progress=False) as rm,
     ):
         ways: dict[str, Way] = {

@@ -53,8 +53,10 @@ def main() -> None:
     seconds: dict[str, list[float]] = {ON: [], OFF: [], SEQUENTIAL: []}
     apart = 0.0
     with (
-        served(folder, file, "--scoring", scoring(cache_tokens=CACHE_TOKENS)) as keeping,
-        served(folder, file, "--scoring", scoring()) as forgetting,
+        served(
+            folder, file, "--name", "judge", "--scoring", scoring(cache_tokens=CACHE_TOKENS)
+        ) as keeping,
+        served(folder, file, "--name", "judge", "--scoring", scoring()) as forgetting,
         RMCall("judge", endpoints=[keeping], progress=False) as on,
         RMCall("judge", endpoints=[forgetting], progress=False) as off,
     ):

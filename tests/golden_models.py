@@ -30,7 +30,7 @@ _BASE: dict[str, Any] = {
 }
 
 _CALM = {"initializer_range": 0.1}
-_CALM_GAIN = 1 / 16
+_CALM_GAIN = 1 / 32
 
 Heads = dict[str, nn.Module]
 Named = dict[str, Tensor]
@@ -167,10 +167,10 @@ def tiny(
                 parameter.add_(0.2 * torch.randn_like(parameter))
     made = heads(vocabulary)
     if calm:
-        for name, module in made.items():
+        for module in made.values():
             last = module[-1] if isinstance(module, nn.Sequential) else module
             if isinstance(last, nn.Linear):
-                last.weight.data *= _CALM_GAIN if name == "lm_head" else _CALM_GAIN / 2
+                last.weight.data *= _CALM_GAIN
     for module in (base, *made.values()):
         module.requires_grad_(False)
         for parameter in module.parameters():
