@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import linear
 
 from modelworker_server.scoring.values import Head, HeadKind
-from modelworker_server.workers.reward import RewardModelWorker
+from modelworker_server.workers.reward.worker import RewardModelWorker
 from tests.engine_support import config, load
 from tests.reward_support import PROCESS, TinyScorer, binder, random
 

@@ -9,9 +9,9 @@ from transformers import DynamicCache
 
 from modelworker_server.scoring.batching import Backbone, Output, Row
 from modelworker_server.scoring.values import Layout
-from modelworker_server.workers.heads import LanguageHead, LinearHead, ReadHead
-from modelworker_server.workers.reward_scheduler import RewardScheduler
-from modelworker_server.workers.scorings import Scoring
+from modelworker_server.workers.reward.heads import LanguageHead, LinearHead, ReadHead
+from modelworker_server.workers.reward.scheduler import RewardScheduler
+from modelworker_server.workers.reward.scorings import Scoring
 from modelworker_server.workers.sequences import Result, Scored
 from tests.engine_support import random_model
 from tests.reward_support import CANDIDATES, SCORER, numbers

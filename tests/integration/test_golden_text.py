@@ -10,7 +10,7 @@ from modelworker_api.rewards import ReferenceModel, ScoreType, ScoringConfig
 from modelworker_server.scoring import recipes
 from modelworker_server.scoring.steps import item_from_steps
 from modelworker_server.scoring.values import CheckpointFacts, HeadKind, Layout, Scorer
-from modelworker_server.workers.reward_tokens import RewardTokens
+from modelworker_server.workers.reward.tokens import RewardTokens
 from modelworker_server.workers.tokens import Tokens
 from tests.golden_cases import Case
 from tests.golden_outcome import joined

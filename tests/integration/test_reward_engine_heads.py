@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch.nn.functional import linear
 
 from modelworker_server.scoring.values import Head, HeadKind
-from modelworker_server.workers.reward_loading import load_reward
+from modelworker_server.workers.reward.loading import load_reward
 from tests.engine_support import config, load, save
 from tests.reward_checkpoints import (
     ANSWER,

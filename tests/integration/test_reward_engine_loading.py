@@ -12,7 +12,7 @@ from modelworker_api.rewards import ReferenceModel, ScoreType, ScoringConfig
 from modelworker_api.wire import FailureReason, LoadState
 from modelworker_server.errors import BadRequest, LoadError
 from modelworker_server.scoring.values import CheckpointFacts, Head, HeadKind, Scorer, Tokenizer
-from modelworker_server.workers.reward_loading import load_reward
+from modelworker_server.workers.reward.loading import load_reward
 from tests.engine_support import config, load, save, tokenizer
 from tests.reward_checkpoints import (
     ANSWER,

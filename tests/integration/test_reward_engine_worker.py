@@ -17,7 +17,7 @@ from modelworker_server.scoring.batching import Backbone, Row
 from modelworker_server.scoring.values import Item, Layout
 from modelworker_server.workers.base import BaseModelWorker, Load, Message
 from modelworker_server.workers.registry import create
-from modelworker_server.workers.reward import RewardModelWorker
+from modelworker_server.workers.reward.worker import RewardModelWorker
 from tests.engine_support import config, load, running, save
 from tests.reward_support import CANDIDATES, PROCESS, TinyScorer, binder, numbers, rewrite
 from tests.support import eventually

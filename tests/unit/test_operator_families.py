@@ -9,7 +9,7 @@ import yaml
 
 from modelworker_api.rewards import Aggregation, ScoreType
 from modelworker_operator.spec.scoring import AGGREGATIONS
-from modelworker_server.scoring.recipe import Recipe
+from modelworker_server.scoring.families.recipe import Recipe
 from modelworker_server.scoring.recipes import RECIPES
 
 ROOT: Final = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ import torch
 
 from modelworker_server.errors import BadRequest, NonFiniteScore, Unavailable, WorkerError
 from modelworker_server.scoring.batching import Row
-from modelworker_server.workers.scorings import Scoring
+from modelworker_server.workers.reward.scorings import Scoring
 from tests.reward_engines import (
     LAYOUTS,
     QUESTIONS,

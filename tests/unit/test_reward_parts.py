@@ -11,7 +11,7 @@ from modelworker_api.wire import FailureReason
 from modelworker_server.errors import LoadError, NonFiniteScore, StepMismatch
 from modelworker_server.scoring.batching import cost_of, plan
 from modelworker_server.scoring.values import Item, Layout, Scores, StepScore, Templated
-from modelworker_server.workers.selftest import self_test
+from modelworker_server.workers.reward.selftest import self_test
 from modelworker_server.workers.sequences import Result
 from tests.reward_support import TinyScorer
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelworker_server.workers.prefixes import Prefixes, Segment
+from modelworker_server.workers.reward.prefixes import Prefixes, Segment
 
 
 def kept(tokens: Sequence[int], begin: int = 0) -> Segment:

@@ -5,8 +5,8 @@ import torch
 
 from modelworker_server.errors import Unavailable
 from modelworker_server.workers.base import Load
-from modelworker_server.workers.heads import LogRatioHead
-from modelworker_server.workers.scorings import Scoring
+from modelworker_server.workers.reward.heads import LogRatioHead
+from modelworker_server.workers.reward.scorings import Scoring
 from modelworker_server.workers.sequences import Scored
 from tests.engine_support import KINDS
 from tests.reward_engines import (

@@ -9,7 +9,7 @@ import pytest
 from modelworker_api.rewards import Family, ScoreType, ScoringConfig
 from modelworker_api.wire import FailureReason
 from modelworker_server.errors import LoadError
-from modelworker_server.scoring.families_process import MATH_SYSTEM
+from modelworker_server.scoring.families.process import MATH_SYSTEM
 from modelworker_server.scoring.recipes import RECIPES, detect
 from modelworker_server.scoring.values import CheckpointFacts, Scorer
 from tests.scoring_support import FakeTokenizer, bound, named

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from modelworker_api.rewards import Family
-from modelworker_server.scoring.families_process import MATH_SYSTEM
+from modelworker_server.scoring.families.process import MATH_SYSTEM
 from modelworker_server.scoring.values import CheckpointFacts, Item
 from tests.scoring_support import SPECIALS, FakeTokenizer, LineTokenizer, bound, item, named, shown
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelworker_server.errors import NonFiniteScore
-from modelworker_server.scoring.links import (
+from modelworker_server.scoring.families.links import (
     Accumulated,
     Gated,
     Link,

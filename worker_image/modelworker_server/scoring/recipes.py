@@ -6,15 +6,16 @@ from typing import Final
 from modelworker_api.rewards import Family, Overflow, ScoreType, ScoringConfig
 from modelworker_api.wire import FailureReason
 from modelworker_server.errors import LoadError, StepMismatch, WorkerError
-from modelworker_server.scoring.custom import custom_recipe
-from modelworker_server.scoring.detection import detect
-from modelworker_server.scoring.families_outcome import OUTCOME
-from modelworker_server.scoring.families_process import PROCESS, REASONEVAL_34B
-from modelworker_server.scoring.links import Accumulated, Plain, RowLink
-from modelworker_server.scoring.recipe import Recipe
+from modelworker_server.scoring.families.custom import custom_recipe
+from modelworker_server.scoring.families.detection import detect
+from modelworker_server.scoring.families.links import Accumulated, Plain, RowLink
+from modelworker_server.scoring.families.outcome import OUTCOME
+from modelworker_server.scoring.families.process import PROCESS, REASONEVAL_34B
+from modelworker_server.scoring.families.recipe import Recipe
+from modelworker_server.scoring.layouts.stepwise import Stepwise
+from modelworker_server.scoring.layouts.ways import Arranged
 from modelworker_server.scoring.scorer import RecipeScorer, recipe_hash
 from modelworker_server.scoring.steps import item_from_steps
-from modelworker_server.scoring.stepwise import Stepwise
 from modelworker_server.scoring.values import (
     CheckpointFacts,
     Head,
@@ -24,7 +25,6 @@ from modelworker_server.scoring.values import (
     ScoringInfo,
     Tokenizer,
 )
-from modelworker_server.scoring.ways import Arranged
 
 __all__ = ["RECIPES", "bind", "detect"]
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from modelworker_api.rewards import Overflow
-from modelworker_server.scoring.fitting import fit
-from modelworker_server.scoring.links import Link
+from modelworker_server.scoring.families.links import Link
+from modelworker_server.scoring.layouts.fitting import fit
+from modelworker_server.scoring.layouts.ways import Arranged
 from modelworker_server.scoring.values import (
     Head,
     Item,
@@ -18,7 +19,6 @@ from modelworker_server.scoring.values import (
     ScoringInfo,
     Templated,
 )
-from modelworker_server.scoring.ways import Arranged
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from modelworker_server.workers.base import BaseModelWorker, ModelConfig
 def _transformers(config: ModelConfig) -> BaseModelWorker:
     if config.scoring is not None:
         from modelworker_server.scoring import recipes  # noqa: PLC0415
-        from modelworker_server.workers.reward import RewardModelWorker  # noqa: PLC0415
+        from modelworker_server.workers.reward.worker import RewardModelWorker  # noqa: PLC0415
 
         return RewardModelWorker(config, recipes.bind)
     from modelworker_server.workers.model import ModelWorker  # noqa: PLC0415 - imports torch

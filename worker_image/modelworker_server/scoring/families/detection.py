@@ -6,7 +6,7 @@ from typing import Final
 from modelworker_api.rewards import Family
 from modelworker_api.wire import FailureReason
 from modelworker_server.errors import BadRequest, LoadError
-from modelworker_server.scoring.families_process import MATH_SYSTEM
+from modelworker_server.scoring.families.process import MATH_SYSTEM
 from modelworker_server.scoring.values import CheckpointFacts, Tokenizer
 
 _STEP_TAG: Final = "<extra_0>"

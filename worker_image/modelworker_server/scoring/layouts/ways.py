@@ -5,7 +5,7 @@ from typing import Protocol
 
 from modelworker_api.wire import FailureReason
 from modelworker_server.errors import BadRequest, LoadError, StepMismatch, Unsupported
-from modelworker_server.scoring.pages import Encoded
+from modelworker_server.scoring.layouts.pages import Encoded
 from modelworker_server.scoring.steps import Span
 from modelworker_server.scoring.values import Item, Layout, Place, Templated, Tokenizer
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from modelworker_server.errors import BadRequest, StepMismatch
-from modelworker_server.scoring.pages import ChatFrame, Encoded, encode
+from modelworker_server.scoring.layouts.pages import ChatFrame, Encoded, encode
+from modelworker_server.scoring.layouts.ways import Arranged, require_item
 from modelworker_server.scoring.steps import Span
 from modelworker_server.scoring.values import Item, Layout, Place, Templated, Tokenizer
-from modelworker_server.scoring.ways import Arranged, require_item
 
 _JOIN = "\n\n"
 

@@ -12,10 +12,7 @@ from modelworker_api.wire import FailureReason, LoadState
 from modelworker_server.errors import LoadError, WorkerError
 from modelworker_server.scoring.batching import Backbone
 from modelworker_server.scoring.values import CheckpointFacts, HeadKind, Scorer, Tokenizer
-from modelworker_server.workers import internlm2
 from modelworker_server.workers.base import ModelConfig
-from modelworker_server.workers.checkpoint import open_checkpoint
-from modelworker_server.workers.heads import ReadHead, labels_of
 from modelworker_server.workers.loading import (
     cache_layers,
     dtype_name,
@@ -24,8 +21,11 @@ from modelworker_server.workers.loading import (
     longest_input,
     read_config,
 )
-from modelworker_server.workers.reward_parts import Source, build, build_pair, other_vocabulary
-from modelworker_server.workers.reward_tokens import RewardTokens, load_tokenizer
+from modelworker_server.workers.reward import internlm2
+from modelworker_server.workers.reward.checkpoint import open_checkpoint
+from modelworker_server.workers.reward.heads import ReadHead, labels_of
+from modelworker_server.workers.reward.parts import Source, build, build_pair, other_vocabulary
+from modelworker_server.workers.reward.tokens import RewardTokens, load_tokenizer
 from modelworker_server.workers.tokens import Tokens
 
 Report = Callable[[LoadState, int | None], None]

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from modelworker_api.rewards import Aggregation, Family, ScoreType
-from modelworker_server.scoring.links import Link
+from modelworker_server.scoring.families.links import Link
+from modelworker_server.scoring.layouts.ways import Way
 from modelworker_server.scoring.values import HeadKind
-from modelworker_server.scoring.ways import Way
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 
 from modelworker_server.errors import StepMismatch
-from modelworker_server.scoring.pages import (
+from modelworker_server.scoring.layouts.pages import (
     Page,
     between_marks,
     encode,
     only_question,
     unused_mark,
 )
+from modelworker_server.scoring.layouts.ways import Arranged, candidate_id, places_of, require_item
 from modelworker_server.scoring.values import Item, Layout, Templated, Tokenizer, Turn
-from modelworker_server.scoring.ways import Arranged, candidate_id, places_of, require_item
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,11 +26,11 @@ from modelworker_server.workers.base import (
 )
 from modelworker_server.workers.engine import Engine
 from modelworker_server.workers.loading import load_failure
-from modelworker_server.workers.reward_loading import Bind, LoadedReward, load_reward
-from modelworker_server.workers.reward_scheduler import BATCH_TOKENS, RewardScheduler
+from modelworker_server.workers.reward.loading import Bind, LoadedReward, load_reward
+from modelworker_server.workers.reward.scheduler import BATCH_TOKENS, RewardScheduler
+from modelworker_server.workers.reward.scorings import Scoring
+from modelworker_server.workers.reward.selftest import self_test
 from modelworker_server.workers.runner import out_of_memory
-from modelworker_server.workers.scorings import Scoring
-from modelworker_server.workers.selftest import self_test
 from modelworker_server.workers.sequences import Delivery, Result, Scored
 
 _log = logging.getLogger(__name__)

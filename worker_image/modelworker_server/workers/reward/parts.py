@@ -10,10 +10,17 @@ from transformers import AutoModel, AutoModelForCausalLM, LlamaModel
 from modelworker_api.wire import FailureReason
 from modelworker_server.errors import LoadError
 from modelworker_server.scoring.values import Head, HeadKind
-from modelworker_server.workers import internlm2
 from modelworker_server.workers.base import ModelConfig
-from modelworker_server.workers.checkpoint import WRAPPED, Checkpoint
-from modelworker_server.workers.heads import (
+from modelworker_server.workers.loading import (
+    choose_device,
+    choose_dtype,
+    from_files,
+    load_weights,
+    unsupported,
+)
+from modelworker_server.workers.reward import internlm2
+from modelworker_server.workers.reward.checkpoint import WRAPPED, Checkpoint
+from modelworker_server.workers.reward.heads import (
     LanguageHead,
     LinearHead,
     LogRatioHead,
@@ -21,13 +28,6 @@ from modelworker_server.workers.heads import (
     classifier_head,
     objectives_head,
     value_head,
-)
-from modelworker_server.workers.loading import (
-    choose_device,
-    choose_dtype,
-    from_files,
-    load_weights,
-    unsupported,
 )
 
 _GATE_TEMPERATURE: Final = 10.0

@@ -3,13 +3,13 @@
 from typing import Final
 
 from modelworker_api.rewards import Aggregation, Family, ScoreType
-from modelworker_server.scoring.answered import Answered
-from modelworker_server.scoring.families_process import MATH_SYSTEM
-from modelworker_server.scoring.links import Gated, Logistic, Plain, Probability
-from modelworker_server.scoring.pages import ChatFrame, TextFrame
-from modelworker_server.scoring.recipe import Recipe
+from modelworker_server.scoring.families.links import Gated, Logistic, Plain, Probability
+from modelworker_server.scoring.families.process import MATH_SYSTEM
+from modelworker_server.scoring.families.recipe import Recipe
+from modelworker_server.scoring.layouts.answered import Answered
+from modelworker_server.scoring.layouts.pages import ChatFrame, TextFrame
+from modelworker_server.scoring.layouts.whole import EOS, Asked, Whole, WholeWithGate
 from modelworker_server.scoring.values import HeadKind
-from modelworker_server.scoring.whole import EOS, Asked, Whole, WholeWithGate
 
 RLHFLOW_ORM_MISTRAL: Final = Recipe(
     family=Family.RLHFLOW_ORM_MISTRAL,
@@ -98,6 +98,7 @@ ARMO_RM: Final = Recipe(
     way=WholeWithGate("<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"),
     head=HeadKind.OBJECTIVES,
     link=Gated(),
+    not_compared="the layers of its gate are known from a description",
 )
 """`RLHFlow/ArmoRM-Llama3-8B-v0.1` (arXiv:2406.12845): sum of gate * transformed rewards.
 
@@ -130,6 +131,7 @@ VERDICT: Final = Recipe(
     head=HeadKind.CANDIDATES,
     candidates=("Yes", "No"),
     link=Probability(index=0, width=2),
+    not_compared="its question is ours, so there is no reference",
 )
 """Any chat model as a judge: P(Yes) / (P(Yes) + P(No)) for the first token of its reply.
 

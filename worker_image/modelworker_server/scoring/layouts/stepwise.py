@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from modelworker_api.wire import FailureReason
 from modelworker_server.errors import LoadError
-from modelworker_server.scoring.pages import (
+from modelworker_server.scoring.layouts.pages import (
     Encoded,
     Frame,
     Page,
@@ -14,9 +14,7 @@ from modelworker_server.scoring.pages import (
     encode,
     only_question,
 )
-from modelworker_server.scoring.steps import Span
-from modelworker_server.scoring.values import Item, Layout, Templated, Tokenizer
-from modelworker_server.scoring.ways import (
+from modelworker_server.scoring.layouts.ways import (
     Arranged,
     ascending,
     glued,
@@ -24,6 +22,8 @@ from modelworker_server.scoring.ways import (
     places_of,
     require_item,
 )
+from modelworker_server.scoring.steps import Span
+from modelworker_server.scoring.values import Item, Layout, Templated, Tokenizer
 
 
 class Bos(StrEnum):

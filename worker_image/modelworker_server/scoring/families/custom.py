@@ -6,14 +6,14 @@ from modelworker_api import rewards
 from modelworker_api.rewards import Aggregation, CustomRecipe, Family, Position, ScoreType
 from modelworker_api.wire import FailureReason
 from modelworker_server.errors import LoadError
-from modelworker_server.scoring.links import Link, Logistic, Margin, Plain, Probability
-from modelworker_server.scoring.pages import ChatFrame, Frame, TextFrame
-from modelworker_server.scoring.recipe import Recipe
-from modelworker_server.scoring.stepwise import StepEnds
-from modelworker_server.scoring.tagged import StepFormat, Tagged
+from modelworker_server.scoring.families.links import Link, Logistic, Margin, Plain, Probability
+from modelworker_server.scoring.families.recipe import Recipe
+from modelworker_server.scoring.layouts.pages import ChatFrame, Frame, TextFrame
+from modelworker_server.scoring.layouts.stepwise import StepEnds
+from modelworker_server.scoring.layouts.tagged import StepFormat, Tagged
+from modelworker_server.scoring.layouts.ways import Way
+from modelworker_server.scoring.layouts.whole import Whole
 from modelworker_server.scoring.values import HeadKind
-from modelworker_server.scoring.ways import Way
-from modelworker_server.scoring.whole import Whole
 
 _AT_TAG: Final = frozenset({Position.TAG, Position.BEFORE_TAG})
 _PLAIN_FORMAT: Final = "{step}{tag}"
@@ -69,7 +69,10 @@ def _frame(parts: CustomRecipe) -> Frame:
     if parts.text is None:
         return ChatFrame(parts.system)
     if parts.system is not None:
-        raise _wrong("template.chat.system goes into the chat template, which template.text takes the place of")
+        raise _wrong(
+            "template.chat.system goes into the chat template, and template.text stands in its "
+            "place; give one of them"
+        )
     _require_once(parts.text, "template.text", ("{question}", "{response}"))
     return TextFrame(parts.text)
 

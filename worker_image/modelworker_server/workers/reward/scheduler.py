@@ -12,10 +12,10 @@ from modelworker_server.scoring.batching import Backbone, Output, Row, cost_of, 
 from modelworker_server.scoring.values import Row as Numbers
 from modelworker_server.scoring.values import Scorer
 from modelworker_server.workers.base import Load
-from modelworker_server.workers.heads import ReadHead
-from modelworker_server.workers.prefixes import Known, Prefixes, Segment
+from modelworker_server.workers.reward.heads import ReadHead
+from modelworker_server.workers.reward.prefixes import Known, Prefixes, Segment
+from modelworker_server.workers.reward.scorings import ScoreJob, Scoring, Shared
 from modelworker_server.workers.runner import one_line, out_of_memory
-from modelworker_server.workers.scorings import ScoreJob, Scoring, Shared
 from modelworker_server.workers.sequences import Call, Event, Result
 
 _log = logging.getLogger(__name__)

@@ -6,19 +6,19 @@ Where a docstring gives a formula, `h` is the last hidden state at the place tha
 from typing import Final
 
 from modelworker_api.rewards import Aggregation, Family, ScoreType
-from modelworker_server.scoring.answered import Answered
-from modelworker_server.scoring.implicit import Implicit
-from modelworker_server.scoring.links import (
+from modelworker_server.scoring.families.links import (
     Accumulated,
     Logistic,
     Margin,
     Probability,
     Validity,
 )
-from modelworker_server.scoring.pages import ChatFrame, TextFrame
-from modelworker_server.scoring.recipe import Recipe
-from modelworker_server.scoring.stepwise import Bos, Marked, Stepwise
-from modelworker_server.scoring.tagged import StepFormat, Tagged
+from modelworker_server.scoring.families.recipe import Recipe
+from modelworker_server.scoring.layouts.answered import Answered
+from modelworker_server.scoring.layouts.implicit import Implicit
+from modelworker_server.scoring.layouts.pages import ChatFrame, TextFrame
+from modelworker_server.scoring.layouts.stepwise import Bos, Marked, Stepwise
+from modelworker_server.scoring.layouts.tagged import StepFormat, Tagged
 from modelworker_server.scoring.values import HeadKind
 
 MATH_SYSTEM: Final = "Please reason step by step, and put your final answer within \\boxed{}."

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 import torch
 from torch.nn.functional import linear
 
-from modelworker_server.workers.checkpoint import Checkpoint, misfit, no_head
+from modelworker_server.workers.reward.checkpoint import Checkpoint, misfit, no_head
 
 Weights = tuple[torch.Tensor, torch.Tensor | None]
 """Weight [outputs, inputs] and bias [outputs] of a linear layer."""

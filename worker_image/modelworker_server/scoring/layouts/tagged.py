@@ -4,10 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from modelworker_api.rewards import Position
-from modelworker_server.scoring.pages import Encoded, Frame, Page, around, encode
-from modelworker_server.scoring.steps import Span
-from modelworker_server.scoring.values import Item, Layout, Templated, Tokenizer
-from modelworker_server.scoring.ways import (
+from modelworker_server.scoring.layouts.pages import Encoded, Frame, Page, around, encode
+from modelworker_server.scoring.layouts.ways import (
     Arranged,
     ascending,
     glued,
@@ -15,6 +13,8 @@ from modelworker_server.scoring.ways import (
     places_of,
     require_item,
 )
+from modelworker_server.scoring.steps import Span
+from modelworker_server.scoring.values import Item, Layout, Templated, Tokenizer
 
 
 @dataclass(frozen=True, slots=True)

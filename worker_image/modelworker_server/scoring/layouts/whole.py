@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from modelworker_api.wire import FailureReason
 from modelworker_server.errors import BadRequest, LoadError
-from modelworker_server.scoring.pages import (
+from modelworker_server.scoring.layouts.pages import (
     ChatFrame,
     Encoded,
     Frame,
@@ -14,9 +14,9 @@ from modelworker_server.scoring.pages import (
     only_question,
     unused_mark,
 )
+from modelworker_server.scoring.layouts.ways import Arranged, not_in_vocabulary, require_item
 from modelworker_server.scoring.steps import Span
 from modelworker_server.scoring.values import Item, Layout, Place, Templated, Tokenizer
-from modelworker_server.scoring.ways import Arranged, not_in_vocabulary, require_item
 
 EOS = "eos"
 """As `Whole.closing`: the tokenizer's own EOS, whatever its name."""

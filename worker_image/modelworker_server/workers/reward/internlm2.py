@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 from transformers import LlamaConfig
 
-from modelworker_server.workers.checkpoint import Checkpoint, misfit
+from modelworker_server.workers.reward.checkpoint import Checkpoint, misfit
 
 MODEL_TYPE: Final = "internlm2"
 

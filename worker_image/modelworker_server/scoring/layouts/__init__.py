@@ -1,0 +1,1 @@
+"""From question and steps to tokens, and the positions that are read."""

@@ -1,0 +1,1 @@
+"""Reward models on torch: loading, batches, and what is kept between requests."""
