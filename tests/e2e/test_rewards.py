@@ -118,16 +118,16 @@ def test_worker_killed_within_a_batch_of_500_loses_and_doubles_no_score(
 
 
 def test_a_text_over_the_limit_fails_alone(platform: Platform) -> None:
-    platform.apply_reward("short", scoring(maxInputTokens=120))
+    platform.apply_reward("short", scoring(maxInputTokens=256))
     platform.wait_ready("short", 1, short="rwm")
     with platform.rm("short") as rm:
-        long = "word " * 200
+        long = "word " * 300
         scores = rm.score(
             [(QUESTION, "7."), (QUESTION, long), (QUESTION, "14.")], on_error="return"
         )
         assert [type(one) for one in scores] == [Score, type(scores[1]), Score]
         assert isinstance(scores[1], ScoreError)
-        assert "maximum context length is 120 tokens" in str(scores[1])
+        assert "maximum context length is 256 tokens" in str(scores[1])
         with pytest.raises(ScoreError, match="maximum context length"):
             rm.score([(QUESTION, "7."), (QUESTION, long)])
     platform.kubectl("delete", "rwm", "short")

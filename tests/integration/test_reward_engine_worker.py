@@ -255,6 +255,22 @@ def test_a_recipe_that_gives_no_score_for_each_step_is_refused(
     assert caught.value.reason is reason
 
 
+def test_a_limit_that_its_own_example_exceeds_is_told(tmp_path: Path) -> None:
+    parts = CustomRecipe(
+        text="{question}\n{response}",
+        step_tag="\n",
+        positive_token="+",
+        negative_token="-",
+        position=Position.TAG,
+        link=Link.SOFTMAX,
+    )
+    scoring = ScoringConfig(type=ScoreType.PROCESS, family=Family.CUSTOM, custom=parts)
+    worker = create("transformers", config(save(tmp_path), scoring=scoring, max_model_len=64))
+    with pytest.raises(LoadError, match="raise spec.scoring.maxInputTokens") as caught:
+        asyncio.run(worker.load(lambda *_: None))
+    assert caught.value.reason is FailureReason.MODEL_UNSUPPORTED
+
+
 def test_memory_that_runs_out_in_the_self_test_is_told(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 
 from modelworker_api.rewards import ScoreType
 from modelworker_api.wire import FailureReason
-from modelworker_server.errors import LoadError, NonFiniteScore, WorkerError
+from modelworker_server.errors import ContextTooLong, LoadError, NonFiniteScore, WorkerError
 from modelworker_server.scoring.values import Item, Layout, Scorer
 from modelworker_server.workers.sequences import Result
 
@@ -65,6 +65,12 @@ def _lay_out(scorer: Scorer, steps: Sequence[str]) -> Layout:
     item = Item(context=(("user", _QUESTION),), response=separator.join(steps), spans=tuple(spans))
     try:
         layout = scorer.lay_out(item)
+    except ContextTooLong as error:
+        raise LoadError(
+            FailureReason.MODEL_UNSUPPORTED,
+            f"the self-test's own example does not fit ({error.message}); raise "
+            "spec.scoring.maxInputTokens, or shorten the template",
+        ) from error
     except WorkerError as error:
         raise _shape(f"its example of {len(steps)} steps was refused: {error.message}") from error
     wanted = len(steps) if scorer.info.type is ScoreType.PROCESS else 1
