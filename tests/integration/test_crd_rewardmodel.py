@@ -195,7 +195,9 @@ def test_defaults(api: DevCluster) -> None:
             {**OUTCOME, "scoring.aggregation": "Min"}, "one score", id="aggregation-of-outcome"
         ),
         pytest.param({"scoring.aggregation": "Max"}, 'values: "Min", "Last"', id="aggregation"),
-        pytest.param({"scoring.maxInputTokens": 255}, "greater than or equal to 256", id="few-tokens"),
+        pytest.param(
+            {"scoring.maxInputTokens": 255}, "greater than or equal to 256", id="few-tokens"
+        ),
         pytest.param({"scoring.overflow": "Truncate"}, '"Error", "TruncateLeft"', id="overflow"),
         pytest.param({"scoring.batching.maxTokens": 0}, "greater than or equal to 1", id="batch-0"),
         pytest.param({"scoring.cache.maxTokens": -1}, "greater than or equal to 0", id="cache--1"),

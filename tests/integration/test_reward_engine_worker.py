@@ -266,7 +266,7 @@ def test_a_limit_that_its_own_example_exceeds_is_told(tmp_path: Path) -> None:
     )
     scoring = ScoringConfig(type=ScoreType.PROCESS, family=Family.CUSTOM, custom=parts)
     worker = create("transformers", config(save(tmp_path), scoring=scoring, max_model_len=64))
-    with pytest.raises(LoadError, match="raise spec.scoring.maxInputTokens") as caught:
+    with pytest.raises(LoadError, match=r"raise spec\.scoring\.maxInputTokens") as caught:
         asyncio.run(worker.load(lambda *_: None))
     assert caught.value.reason is FailureReason.MODEL_UNSUPPORTED
 

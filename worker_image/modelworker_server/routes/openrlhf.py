@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from modelworker_api.rewards import GetRewardRequest
 from modelworker_server import serving_rewards, translate_rewards
-from modelworker_server.reward_answers import query_response
+from modelworker_server.answers_rewards import query_response
 from modelworker_server.routes.dependencies import ReadyServer, asked
 from modelworker_server.serving import json_response
 from modelworker_server.translate_rewards import QueryJob

@@ -13,6 +13,7 @@ every other pattern of transformers stay right with an attention mask of two dim
 """
 
 import inspect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
@@ -118,6 +119,7 @@ class Backbone:
         self._model = model
         self._layers = layers
         self._shapes: list[tuple[int, int]] = []
+        self._room: torch.Tensor | None = None
         self.device: torch.device = model.device
         # Models whose positions come from the mask alone (ALiBi) take no position_ids.
         self._takes_positions = "position_ids" in inspect.signature(model.forward).parameters
@@ -132,7 +134,7 @@ class Backbone:
         columns = max(len(row.tokens) for row in rows)
         lengths = [sum(len(part) for part in row.prefix) for row in rows]
         width = max(lengths)
-        cache = self._cache(rows, lengths, width) if width or keep else None
+        cache = self._cache(rows, lengths, width, columns) if width or keep else None
         extra: dict[str, Any] = {}
         if width and self._takes_positions:
             extra["position_ids"] = self._positions(rows, lengths, columns)
@@ -164,25 +166,42 @@ class Backbone:
         # Padding repeats the last position: one beyond the model's table would not be found.
         return begin + torch.minimum(steps, last)
 
-    def _cache(self, rows: Sequence[Row], lengths: Sequence[int], width: int) -> "_KnownCache":
+    def _cache(
+        self, rows: Sequence[Row], lengths: Sequence[int], width: int, columns: int
+    ) -> "_KnownCache":
         if not width:
             return _KnownCache([_KnownLayer() for _ in range(self._layers)])
-        parts = [part for row in rows for part in row.prefix]
-        # What is masked must still be finite, because 0 * NaN is NaN: padding is zeros.
-        store = parts[0].new_zeros(len(rows), width, parts[0].shape[-1])
+        store = self._store(rows, width + columns)
         for number, row in enumerate(rows):
             begin = width - lengths[number]
+            # What is masked must still be finite, because 0 * NaN is NaN.
+            store[number, :begin] = 0
             for part in row.prefix:
                 store[number, begin : begin + len(part)] = part
                 begin += len(part)
-        pieces = torch.split(store, [heads * size for heads, size in self._shapes], dim=-1)
+        pieces: Sequence[torch.Tensor] = torch.split(
+            store, [heads * size for heads, size in self._shapes], dim=-1
+        )
         states = [
-            piece.view(len(rows), width, heads, size).transpose(1, 2)
+            piece.view(len(rows), width + columns, heads, size).transpose(1, 2)
             for piece, (heads, size) in zip(pieces, self._shapes, strict=True)
         ]
         return _KnownCache(
-            [_KnownLayer(k, v) for k, v in zip(states[::2], states[1::2], strict=True)]
+            [_KnownLayer(width, k, v) for k, v in zip(states[::2], states[1::2], strict=True)]
         )
+
+    def _store(self, rows: Sequence[Row], columns: int) -> torch.Tensor:
+        """Room for the keys and values of a batch: [rows, columns, features].
+
+        It is that of the pass before where it suffices: new memory costs more to touch for
+        the first time than all that is copied into it.
+        """
+        part = next(part for row in rows for part in row.prefix)
+        shape = (len(rows), columns, part.shape[-1])
+        if self._room is None or self._room.numel() < math.prod(shape):
+            self._room = None  # given back before more is asked for
+            self._room = part.new_empty(math.prod(shape))
+        return self._room[: math.prod(shape)].view(shape)
 
     def _pack(self, cache: "_KnownCache") -> torch.Tensor:
         """The new keys and values of all layers: [rows, columns, features]."""
@@ -195,13 +214,20 @@ class Backbone:
 
 
 class _KnownLayer(CacheLayerMixin):  # type: ignore[no-untyped-call] # its __init_subclass__
-    """One layer's known keys and values, [rows, heads, columns, size], and the new ones."""
+    """One layer's keys and values: those that are known, and the new ones.
+
+    Args:
+        width: columns that are known.
+        store: keys and values, [rows, heads, columns, size], with room for the new ones
+            behind those that are known; nothing where none are.
+    """
 
     is_sliding = False  # the mask does it: columns outside of one row's window are in another's
 
-    def __init__(self, *known: torch.Tensor) -> None:
+    def __init__(self, width: int = 0, *store: torch.Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._known = known
+        self._width = width
+        self._store = store
         self.new: tuple[torch.Tensor, ...] = ()
         self.is_initialized = True
 
@@ -213,10 +239,12 @@ class _KnownLayer(CacheLayerMixin):  # type: ignore[no-untyped-call] # its __ini
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Remember the new ones, and return them behind those that are known."""
         self.new = (key_states, value_states)
-        if not self._known:
+        if not self._store:
             return self.new
-        keys, values = self._known
-        return torch.cat([keys, key_states], dim=2), torch.cat([values, value_states], dim=2)
+        keys, values = self._store
+        keys[:, :, self._width :] = key_states
+        values[:, :, self._width :] = value_states
+        return keys, values
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Columns that the forward pass attends to, and their offset."""
@@ -224,7 +252,7 @@ class _KnownLayer(CacheLayerMixin):  # type: ignore[no-untyped-call] # its __ini
 
     def get_seq_length(self) -> int:
         """Columns that are known."""
-        return self._known[0].shape[2] if self._known else 0
+        return self._width
 
     def get_max_length(self) -> int:
         """No limit of its own."""

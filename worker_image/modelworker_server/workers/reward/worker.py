@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -16,27 +16,21 @@ from modelworker_server.scoring.values import (
     ScoringInfo,
     Templated,
 )
-from modelworker_server.workers.base import (
-    BaseModelWorker,
-    Load,
-    Message,
-    ModelConfig,
-    ModelInfo,
-    Progress,
-)
+from modelworker_server.workers.base import ModelConfig, Progress
 from modelworker_server.workers.engine import Engine
 from modelworker_server.workers.loading import load_failure
+from modelworker_server.workers.local import LocalWorker, on_the_loop
 from modelworker_server.workers.reward.loading import Bind, LoadedReward, load_reward
 from modelworker_server.workers.reward.scheduler import BATCH_TOKENS, RewardScheduler
 from modelworker_server.workers.reward.scorings import Scoring
 from modelworker_server.workers.reward.selftest import self_test
 from modelworker_server.workers.runner import out_of_memory
-from modelworker_server.workers.sequences import Delivery, Result, Scored
+from modelworker_server.workers.sequences import Result, Scored
 
 _log = logging.getLogger(__name__)
 
 
-class RewardModelWorker(BaseModelWorker):
+class RewardModelWorker(LocalWorker):
     """Inputs of many callers scored together.
 
     Args:
@@ -45,18 +39,9 @@ class RewardModelWorker(BaseModelWorker):
     """
 
     def __init__(self, config: ModelConfig, bind: Bind) -> None:
-        self._config = config
+        super().__init__(config)
         self._bind = bind
         self._loaded: LoadedReward | None = None
-        self._info: ModelInfo | None = None
-        self._engine: Engine | None = None
-
-    @property
-    def info(self) -> ModelInfo:
-        """What was loaded. Raises `NotReady` before `load` is done."""
-        if self._info is None:
-            raise _not_ready()
-        return self._info
 
     async def load(self, progress: Progress) -> None:
         """Fetch and load the model, and test that it scores.
@@ -66,74 +51,16 @@ class RewardModelWorker(BaseModelWorker):
         Raises:
             LoadError: with the `FailureReason` and what to do about it.
         """
-        loop = asyncio.get_running_loop()
-
-        def report(state: LoadState, percent: int | None) -> None:
-            loop.call_soon_threadsafe(progress, state, percent)
-
+        report = on_the_loop(progress)
         loaded = await asyncio.to_thread(load_reward, self._config, report, self._bind)
         progress(LoadState.WARMING, None)
         cache_tokens = _cache_tokens(self._config, loaded.scorer)
         await asyncio.to_thread(_test, loaded, self._config, cache_tokens)
         scheduler = _scheduler(loaded, self._config, cache_tokens)
-        self._engine = Engine(scheduler, loop.call_soon_threadsafe)
+        self._engine = Engine(scheduler, asyncio.get_running_loop().call_soon_threadsafe)
         self._engine.start()
-        self._loaded = loaded
-        self._info = ModelInfo(
-            name=self._config.name,
-            aliases=self._config.aliases,
-            root=self._config.model,
-            revision=loaded.revision,
-            dtype=loaded.dtype,
-            max_model_len=loaded.max_model_len,
-            created=self._config.created,
-            vocab_size=loaded.vocab_size,
-        )
-
-    async def close(self) -> None:
-        """Give back everything; calls still under way end with `Unavailable`."""
-        if self._engine is not None:
-            await asyncio.to_thread(self._engine.close)
-
-    def alive(self) -> bool:
-        """False when the engine has died and only a restart helps."""
-        return self._engine is None or self._engine.alive()
-
-    def load_now(self) -> Load:
-        """How many requests are running and waiting inside the engine."""
-        return Load() if self._engine is None else self._engine.load()
-
-    # --- tokens ----------------------------------------------------------------------
-
-    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        """Token ids of a text; BOS is not added to a text that begins with it."""
-        return self._ready().tokens.encode(text, add_special_tokens=add_special_tokens)
-
-    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
-        """Text of token ids."""
-        return self._ready().tokens.decode(token_ids, skip_special_tokens)
-
-    def token_text(self, token_id: int) -> str:
-        """One token as log-probabilities print it."""
-        return self._ready().tokens.text_of(token_id)
-
-    def encode_chat(
-        self,
-        messages: Sequence[Message],
-        *,
-        add_generation_prompt: bool = True,
-        continue_final_message: bool = False,
-    ) -> list[int]:
-        """Token ids of a conversation by the model's chat template."""
-        return self._ready().tokens.encode_chat(
-            messages,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=continue_final_message,
-        )
-
-    def conversation_template(self) -> str | None:
-        """The model's chat template in Jinja, None if it has none."""
-        return self._ready().tokens.template()
+        self._loaded, self._tokens = loaded, loaded.tokens
+        self._info = self._info_of(loaded)
 
     # --- rewards ---------------------------------------------------------------------
 
@@ -167,20 +94,13 @@ class RewardModelWorker(BaseModelWorker):
         return [refused.get(index) or next(scored) for index in range(len(layouts))]
 
     async def _score(self, layouts: Sequence[Layout]) -> tuple[Result, ...]:
-        assert self._engine is not None  # noqa: S101 - it is there when the model is
-        future: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
-        call = Scoring(layouts, _settle(future))
-        self._engine.submit(call)
-        try:
-            delivered = await future
-        finally:
-            call.cancelled = True
+        delivered = await self._result(lambda deliver: Scoring(layouts, deliver))
         assert isinstance(delivered, Scored)  # noqa: S101 - what a Scoring delivers
         return delivered.results
 
     def _ready(self) -> LoadedReward:
         if self._loaded is None:
-            raise _not_ready()
+            raise NotReady("the model is not loaded yet; /readyz says when it is")
         return self._loaded
 
 
@@ -251,19 +171,3 @@ def _unknown_token(layout: Layout, limit: int) -> BadRequest | None:
         f"the input has the token {largest}, which the tokenizer knows and the model does not; "
         "leave that special token out of the text"
     )
-
-
-def _settle(future: "asyncio.Future[Delivery]") -> Callable[[Delivery], None]:
-    def settle(delivery: Delivery) -> None:
-        if future.done():
-            return
-        if isinstance(delivery, Exception):
-            future.set_exception(delivery)
-        else:
-            future.set_result(delivery)
-
-    return settle
-
-
-def _not_ready() -> NotReady:
-    return NotReady("the model is not loaded yet; /readyz says when it is")
