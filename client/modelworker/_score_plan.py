@@ -13,6 +13,8 @@ REQUEST_TOKENS: Final = 16_384
 """Estimated tokens of one request: some passes of a worker, and little to do over if it dies."""
 REQUESTS_PER_WORKER: Final = 2
 """At least, where there are enough answers: one is computed while the other is on its way."""
+SMALL_REQUEST_TOKENS: Final = 4_096
+"""A worker's share is not split below it: what comes in two requests runs in two passes."""
 
 _BYTES_PER_TOKEN: Final = 3
 
@@ -33,7 +35,8 @@ def requests(items: Sequence[Item], *, workers: int) -> list[tuple[int, ...]]:
         workers: number of ready workers that share the requests.
     """
     total = sum(map(tokens, items))
-    share = -(-total // (REQUESTS_PER_WORKER * max(1, workers)))
+    whole = -(-total // max(1, workers))
+    share = max(-(-whole // REQUESTS_PER_WORKER), min(whole, SMALL_REQUEST_TOKENS))
     cut = _Cut(items, min(REQUEST_TOKENS, share))
     for run in _by_question(items):
         cut.begin(run)

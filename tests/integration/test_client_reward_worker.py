@@ -156,9 +156,9 @@ def test_cancelling_ends_the_work_on_the_server() -> None:
                 while getattr(fake, what) != count:  # noqa: ASYNC110 - the fake has no event
                     await asyncio.sleep(0.005)
 
-        asyncio.run(until(2, "started"))
+        asyncio.run(until(1, "started"))
         batch.cancel()
-        asyncio.run(until(2, "cancelled"))
+        asyncio.run(until(1, "cancelled"))
 
 
 def test_the_wrong_kind_of_worker() -> None:

@@ -52,17 +52,21 @@ def test_answers_to_a_question_follow_one_another_in_their_order(
 @pytest.mark.parametrize(
     ("items", "workers", "sizes"),
     [
-        pytest.param([item("q")] * 12, 3, [2] * 6, id="two-requests-for-each-worker"),
+        pytest.param([item("q", 6000)] * 12, 3, [2] * 6, id="two-requests-for-each-worker"),
+        pytest.param([item("q")] * 12, 3, [4] * 3, id="one-where-they-are-short"),
         pytest.param([item("q")] * 2, 3, [1, 1], id="fewer-answers-than-that"),
         pytest.param([item("q")], 3, [1], id="one"),
         pytest.param([], 3, [], id="none"),
         pytest.param(
-            [item(q) for q in "aaaabbbbccccdddd"], 2, [4] * 4, id="a-question-stays-in-a-request"
+            [item(q, 3000) for q in "aaaabbbbccccdddd"],
+            2,
+            [4] * 4,
+            id="a-question-stays-in-a-request",
         ),
         pytest.param(
-            [item(q) for q in "abcdabcdabcdabcd"], 2, [4] * 4, id="wherever-its-answers-are"
+            [item(q, 3000) for q in "abcdabcdabcdabcd"], 2, [4] * 4, id="wherever-its-answers-are"
         ),
-        pytest.param([item("a")] + [item("b")] * 3, 1, [2, 2], id="too-long-for-one"),
+        pytest.param([item("a", 6000)] + [item("b", 6000)] * 3, 1, [2, 2], id="too-long-for-one"),
         pytest.param([item("q", 30_000)] * 6, 1, [1] * 6, id="long-answers"),
         pytest.param(
             [item("q", 1)] * (2 * MAX_INPUTS + 2), 1, [MAX_INPUTS] * 2 + [2], id="tiny-answers"
