@@ -63,7 +63,8 @@ def test_the_operators_environment_is_understood(monkeypatch: pytest.MonkeyPatch
     ("flags", "source", "name", "aliases"),
     [
         pytest.param(["--model", "/models/x"], "local", "/models/x", set(), id="folder"),
-        pytest.param(["--model", "./x", "--name", "y"], "local", "y", {"./x"}, id="relative"),
+        pytest.param(["--model", "./x", "--name", "y"], "local", "y", set(), id="relative"),
+        pytest.param(["--model=a/b", "--name=y"], "huggingFace", "y", {"a/b"}, id="hub-named"),
         pytest.param(["--model", "a/b"], "huggingFace", "a/b", set(), id="hub"),
         pytest.param(["--model=a/b", "--source=local"], "local", "a/b", set(), id="said"),
     ],

@@ -78,12 +78,15 @@ def listen(host: str, port: int) -> socket.socket:
 def what_to_load(settings: Settings, hub: HubSettings, created: int) -> ModelConfig:
     """What the worker is built from; `created` is the time of now in seconds since the epoch."""
     by_path: Source = "local" if settings.model.startswith(("/", ".")) else "huggingFace"
+    source = settings.source or by_path
     name = settings.served_name or settings.name or settings.model
-    aliases = {settings.model, settings.name or name}
+    aliases = {settings.name or name}
+    if source == "huggingFace":  # where a folder lies is no name, and no caller's business
+        aliases.add(settings.model)
     if settings.name and settings.namespace:
         aliases.add(f"{settings.namespace}/{settings.name}")
     return ModelConfig(
-        source=settings.source or by_path,
+        source=source,
         model=settings.model,
         name=name,
         created=created,
