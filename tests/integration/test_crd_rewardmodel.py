@@ -17,6 +17,7 @@ from tests.operator_manifests import ABSENT, dry_run, manifest
 from tests.operator_support import install_crds
 
 DOC = Path(__file__).parents[2] / "docs/rewardmodel.md"
+README = Path(__file__).parents[2] / "README.md"
 HUB = {"repo": "org/model", "revision": "abc123"}
 IMPLICIT = {"referenceModel": {"source": {"pvc": {"claimName": "models", "path": "base"}}}}
 CUSTOM: dict[str, Any] = {
@@ -127,18 +128,24 @@ TAKEN = [
 ]
 
 
-def examples() -> list[dict[str, Any]]:
-    """The specs in the reference for users, whole or in part."""
-    blocks = re.findall(r"^```yaml\n(.*?)^```", DOC.read_text(), re.MULTILINE | re.DOTALL)
-    parsed = [yaml.safe_load(textwrap.dedent(block)) for block in blocks]
-    return [one.get("spec", one) for one in parsed]
+def examples(page: Path) -> list[dict[str, Any]]:
+    """What a page for users shows as YAML."""
+    blocks = re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [yaml.safe_load(textwrap.dedent(block)) for block in blocks]
 
 
 def test_examples_of_the_reference_are_taken(api: DevCluster) -> None:
-    found = examples()
+    found = examples(DOC)
     assert len(found) == 3
-    for example in found:
-        dry_run(api, rewardmodel(example))
+    for example in found:  # whole objects, or parts of a spec
+        dry_run(api, rewardmodel(example.get("spec", example)))
+
+
+def test_objects_of_the_readme_are_taken(api: DevCluster) -> None:
+    found = examples(README)
+    assert [one["kind"] for one in found] == ["ModelWorker", "RewardModel"]
+    for one in found:
+        dry_run(api, json.dumps(one))
 
 
 @pytest.mark.parametrize("changes", TAKEN)
