@@ -157,13 +157,13 @@ def demo(cluster: DevCluster) -> None:
             show(cluster.kubectl("get", "rwm"))
         with step(f"best of {SAMPLES}: the policy samples, the reward model scores each step"):
             best_of_n()
+            show(cluster.kubectl("delete", "-f", str(EXAMPLES / "smollm2-prm.yaml")))
         with step("kubectl scale mw/smollm2 --replicas=2"):
             show(cluster.kubectl("scale", "mw/smollm2", "--replicas=2"))
             wait_ready(cluster, "mw/smollm2", 2)
         with step(f"kill one of two workers while a batch of {BATCH} runs"):
             kill_one_worker_under_load(cluster, lm)
-    with step("kubectl delete -f examples/smollm2-prm.yaml -f examples/smollm2.yaml"):
-        show(cluster.kubectl("delete", "-f", str(EXAMPLES / "smollm2-prm.yaml"), "--wait=true"))
+    with step("kubectl delete -f examples/smollm2.yaml"):
         show(cluster.kubectl("delete", "-f", str(EXAMPLES / "smollm2.yaml"), "--wait=true"))
 
 

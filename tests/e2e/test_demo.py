@@ -14,7 +14,7 @@ def test_demo_exits_zero() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=400,
+        timeout=560,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     assert "every step held" in done.stdout
