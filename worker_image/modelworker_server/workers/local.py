@@ -55,7 +55,7 @@ class LocalWorker(BaseModelWorker):
     def info(self) -> ModelInfo:
         """What was loaded. Raises `NotReady` before `load` is done."""
         if self._info is None:
-            raise _not_ready()
+            raise not_ready()
         return self._info
 
     async def close(self) -> None:
@@ -133,12 +133,12 @@ class LocalWorker(BaseModelWorker):
 
     def _ready_engine(self) -> Engine:
         if self._engine is None:
-            raise _not_ready()
+            raise not_ready()
         return self._engine
 
     def _ready_tokens(self) -> Tokens:
         if self._tokens is None:
-            raise _not_ready()
+            raise not_ready()
         return self._tokens
 
 
@@ -164,5 +164,6 @@ def _settle(future: "asyncio.Future[Delivery]") -> Callable[[Delivery], None]:
     return settle
 
 
-def _not_ready() -> NotReady:
+def not_ready() -> NotReady:
+    """The error of a call that comes before the model."""
     return NotReady("the model is not loaded yet; /readyz says when it is")

@@ -7,7 +7,8 @@ from typing import Final
 from modelworker_api.rewards import ScoreType
 from modelworker_api.wire import FailureReason
 from modelworker_server.errors import ContextTooLong, LoadError, NonFiniteScore, WorkerError
-from modelworker_server.scoring.values import Item, Layout, Scorer
+from modelworker_server.scoring.steps import item_from_steps
+from modelworker_server.scoring.values import Layout, Scorer
 from modelworker_server.workers.sequences import Result
 
 Score = Callable[[Sequence[Layout]], Sequence[Result]]
@@ -57,12 +58,7 @@ def _examples() -> tuple[tuple[str, ...], ...]:
 
 def _lay_out(scorer: Scorer, steps: Sequence[str]) -> Layout:
     """The layout of the example with these steps, checked."""
-    separator = scorer.info.step_separator
-    spans: list[tuple[int, int]] = []
-    for step in steps:
-        begin = spans[-1][1] + len(separator) if spans else 0
-        spans.append((begin, begin + len(step)))
-    item = Item(context=(("user", _QUESTION),), response=separator.join(steps), spans=tuple(spans))
+    item = item_from_steps((("user", _QUESTION),), steps, scorer.info.step_separator)
     try:
         layout = scorer.lay_out(item)
     except ContextTooLong as error:

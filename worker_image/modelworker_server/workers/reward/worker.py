@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from modelworker_api.wire import LoadState
-from modelworker_server.errors import BadRequest, LoadError, NotReady, WorkerError
+from modelworker_server.errors import BadRequest, LoadError, WorkerError
 from modelworker_server.scoring.values import (
     Item,
     Layout,
@@ -19,7 +19,7 @@ from modelworker_server.scoring.values import (
 from modelworker_server.workers.base import ModelConfig, Progress
 from modelworker_server.workers.engine import Engine
 from modelworker_server.workers.loading import load_failure
-from modelworker_server.workers.local import LocalWorker, on_the_loop
+from modelworker_server.workers.local import LocalWorker, not_ready, on_the_loop
 from modelworker_server.workers.reward.loading import Bind, LoadedReward, load_reward
 from modelworker_server.workers.reward.scheduler import BATCH_TOKENS, RewardScheduler
 from modelworker_server.workers.reward.scorings import Scoring
@@ -100,7 +100,7 @@ class RewardModelWorker(LocalWorker):
 
     def _ready(self) -> LoadedReward:
         if self._loaded is None:
-            raise NotReady("the model is not loaded yet; /readyz says when it is")
+            raise not_ready()
         return self._loaded
 
 
