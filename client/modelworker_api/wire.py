@@ -10,10 +10,17 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
+from modelworker_api.adapters import Adapter, AdapterReport
+
 HEADER_WORKER: Final = "x-modelworker-worker"
 HEADER_REVISION: Final = "x-modelworker-revision"
 HEADER_DTYPE: Final = "x-modelworker-dtype"
 """Response headers that say which pod answered, with which model revision and dtype."""
+
+HEADER_LOAD: Final = "x-modelworker-load"
+"""Response header with the worker's load when the answer began: requests that run, requests
+that wait, and the share of the KV cache in use (0 to 1; `-` where there is none), separated
+by spaces: `3 0 0.41`."""
 
 FINGERPRINT_HEADERS: Final = (HEADER_WORKER, HEADER_REVISION, HEADER_DTYPE)
 
@@ -81,12 +88,15 @@ class Heartbeat(Wire):
     waiting: Annotated[int, Field(ge=0)] = 0
     scoring: ScoringReport | None = None
     """A reward worker's alone."""
+    adapters: Annotated[list[AdapterReport], Field(max_length=64)] = []
 
 
 class HeartbeatReply(Wire):
     """What the operator answers."""
 
     interval_seconds: FiniteFloat
+    adapters: list[Adapter] | None = None
+    """The adapters to serve, all of them; None changes nothing."""
 
 
 # --- errors --------------------------------------------------------------------------
@@ -268,82 +278,3 @@ class ChatCompletionResponse(Wire):
     choices: list[ChatChoice]
     usage: Usage | None = None
     prompt_token_ids: list[int] | None = None
-
-
-# --- embeddings, tokens, models ------------------------------------------------------
-
-
-class EmbeddingRequest(Wire):
-    """`POST /v1/embeddings`. `pooling` and `normalize` are ours; normalised mean by default."""
-
-    input: Prompts
-    model: str | None = None
-    encoding_format: Literal["float", "base64"] | None = "float"
-    pooling: Literal["mean", "last"] = "mean"
-    normalize: bool = True
-
-
-class EmbeddingData(Wire):
-    """One vector: floats, or little-endian float32 in base64."""
-
-    object: Literal["embedding"] = "embedding"
-    index: int
-    embedding: list[float] | str
-
-
-class EmbeddingResponse(Wire):
-    """Answer to `/v1/embeddings`."""
-
-    object: Literal["list"] = "list"
-    data: list[EmbeddingData]
-    model: str
-    usage: Usage
-
-
-class TokenizeRequest(Wire):
-    """`POST /tokenize`: either `prompt` or `messages`."""
-
-    model: str | None = None
-    prompt: str | None = None
-    messages: Messages | None = None
-    add_special_tokens: bool = True
-    add_generation_prompt: bool = True
-
-
-class TokenizeResponse(Wire):
-    """Answer to `/tokenize`."""
-
-    count: int
-    max_model_len: int
-    tokens: list[int]
-
-
-class DetokenizeRequest(Wire):
-    """`POST /detokenize`."""
-
-    model: str | None = None
-    tokens: TokenIds
-
-
-class DetokenizeResponse(Wire):
-    """Answer to `/detokenize`."""
-
-    prompt: str
-
-
-class ModelCard(Wire):
-    """One entry of `/v1/models`."""
-
-    id: str
-    object: Literal["model"] = "model"
-    created: int
-    owned_by: Literal["modelworker"] = "modelworker"
-    root: str
-    max_model_len: int
-
-
-class ModelList(Wire):
-    """Answer to `GET /v1/models`."""
-
-    object: Literal["list"] = "list"
-    data: list[ModelCard]

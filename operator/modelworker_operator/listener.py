@@ -70,7 +70,7 @@ class Heartbeats:
         if news:
             self.enqueue(owner)
         reply = wire.HeartbeatReply(interval_seconds=spec.interval_seconds)
-        return JSONResponse(reply.model_dump())
+        return JSONResponse(reply.model_dump(exclude_none=True))
 
     async def _identify(self, request: Request) -> PodIdentity:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from modelworker import LM, InvalidRequest, _json, _requests
-from modelworker_api import wire
+from modelworker_api import tokens, wire
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -144,8 +144,8 @@ def test_every_option_is_a_field_of_the_wire() -> None:
     for body, shape in (
         (completion, wire.CompletionRequest),
         (chat, wire.ChatCompletionRequest),
-        (embedding, wire.EmbeddingRequest),
-        (tokenize, wire.TokenizeRequest),
+        (embedding, tokens.EmbeddingRequest),
+        (tokenize, tokens.TokenizeRequest),
     ):
         read = shape.model_validate(body)
         assert set(body) - {"priority"} == read.model_fields_set

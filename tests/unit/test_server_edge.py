@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelworker_api import wire
+from modelworker_api import tokens, wire
 from tests.fake_worker import FakeWorker
 from tests.server_support import call, client_for, post, state_for, stream
 from tests.support import eventually
@@ -71,9 +71,9 @@ JSON = st.recursive(
 SHAPES: dict[str, type[wire.Wire]] = {
     "/v1/completions": wire.CompletionRequest,
     "/v1/chat/completions": wire.ChatCompletionRequest,
-    "/v1/embeddings": wire.EmbeddingRequest,
-    "/tokenize": wire.TokenizeRequest,
-    "/detokenize": wire.DetokenizeRequest,
+    "/v1/embeddings": tokens.EmbeddingRequest,
+    "/tokenize": tokens.TokenizeRequest,
+    "/detokenize": tokens.DetokenizeRequest,
 }
 GOOD = {
     "prompt": "a",

@@ -97,6 +97,7 @@ def what_to_load(settings: Settings, hub: HubSettings, created: int) -> ModelCon
         max_model_len=settings.max_model_len,
         max_running=settings.max_running,
         scoring=settings.scoring_config,
+        vllm=settings.vllm_config,
         token=hub.token.get_secret_value() if hub.token else None,
         endpoint=hub.endpoint,
     )

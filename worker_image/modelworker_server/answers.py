@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from modelworker_api import wire
+from modelworker_api import tokens, wire
 from modelworker_server.translate import Job
 from modelworker_server.workers.base import ModelInfo, Sample, TokenLogprob
 
@@ -244,12 +244,12 @@ def _tells(part: Sample, job: Job) -> bool:
     return bool(part.text or part.finish_reason or (wants_tokens and part.token_ids))
 
 
-def model_list(info: ModelInfo) -> wire.ModelList:
+def model_list(info: ModelInfo) -> tokens.ModelList:
     """One card for each name of the model, the one that answers carry first."""
-    return wire.ModelList(
+    return tokens.ModelList(
         object="list",
         data=[
-            wire.ModelCard(
+            tokens.ModelCard(
                 id=name,
                 object="model",
                 created=info.created,

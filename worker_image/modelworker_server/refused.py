@@ -7,7 +7,7 @@ Parameters that nobody knows are ignored, as OpenAI and vLLM do.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from modelworker_api import wire
+from modelworker_api import tokens, wire
 from modelworker_server.errors import UnsupportedParameter
 
 _Neutral = Callable[[Any], bool]
@@ -72,8 +72,8 @@ _TOKENIZE: Final[Mapping[str, _Neutral]] = {
 _REFUSED: Final[Mapping[type[wire.Wire], Mapping[str, _Neutral]]] = {
     wire.CompletionRequest: _COMPLETION,
     wire.ChatCompletionRequest: _CHAT,
-    wire.EmbeddingRequest: {"dimensions": _empty, "truncate_prompt_tokens": _zero},
-    wire.TokenizeRequest: _TOKENIZE,
+    tokens.EmbeddingRequest: {"dimensions": _empty, "truncate_prompt_tokens": _zero},
+    tokens.TokenizeRequest: _TOKENIZE,
 }
 
 _MESSAGE_PARTS: Final = ("tool_calls", "function_call", "audio")

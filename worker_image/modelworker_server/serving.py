@@ -11,7 +11,7 @@ from typing import Any, cast
 from fastapi import Request, Response
 from starlette.types import Receive, Scope, Send
 
-from modelworker_api import wire
+from modelworker_api import tokens, wire
 from modelworker_server.answers import Answers, token_count, usage
 from modelworker_server.connection import while_connected
 from modelworker_server.errors import ClientGone, WorkerError, bug
@@ -42,17 +42,17 @@ async def embed(server: ServerState, request: Request, job: EmbeddingJob) -> Res
             request.receive,
             server.worker.embed(job.inputs, pooling=job.pooling, normalize=job.normalize),
         )
-    tokens = sum(map(len, job.inputs))
-    server.metrics.tokens(prompt=tokens, completion=0)
+    count = sum(map(len, job.inputs))
+    server.metrics.tokens(prompt=count, completion=0)
     data = [
-        wire.EmbeddingData(
+        tokens.EmbeddingData(
             object="embedding", index=index, embedding=_base64(vector) if job.base64 else vector
         )
         for index, vector in enumerate(vectors)
     ]
     model = server.worker.info.name
     return json_response(
-        wire.EmbeddingResponse(object="list", data=data, model=model, usage=usage(tokens, 0))
+        tokens.EmbeddingResponse(object="list", data=data, model=model, usage=usage(count, 0))
     )
 
 

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from modelworker_api import kube, rewards
+from modelworker_api import engine, kube, rewards
 
 Source = Literal["huggingFace", "local"]
 PREFIX = "MODELWORKER_"
-_WRONG_SCORING = "scoring"
+_WRONG_JSON = "json"
 
 
 class Settings(BaseSettings):
@@ -65,6 +65,11 @@ class Settings(BaseSettings):
         None,
         description="how a reward model scores: JSON such as "
         '{"type": "Process", "family": "MathShepherd"}; without it, a language model',
+    )
+    vllm: str | None = Field(
+        None,
+        description='how vLLM runs the model: JSON such as {"tensor_parallel_size": 2}; '
+        "for --backend vllm",
     )
     name: str | None = Field(
         None, description="name of the custom resource; accepted as the model of a request"
@@ -119,13 +124,16 @@ class Settings(BaseSettings):
     @field_validator("scoring")
     @classmethod
     def _describes_scoring(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        try:
-            rewards.ScoringConfig.model_validate_json(value)
-        except ValidationError as error:
-            lines = "; ".join(_told(problem, _path(problem)) for problem in error.errors())
-            raise PydanticCustomError(_WRONG_SCORING, "{lines}", {"lines": lines}) from error
+        return _fits(rewards.ScoringConfig, value)
+
+    @field_validator("vllm")
+    @classmethod
+    def _describes_engine(cls, value: str | None) -> str | None:
+        _fits(engine.VLLMConfig, value)
+        config = engine.VLLMConfig.model_validate_json(value or "{}")
+        if flag := engine.reserved_in(config.extra_args):
+            message = f"extra_args may not hold {flag}: the worker sets it, or it is unsafe here"
+            raise PydanticCustomError(_WRONG_JSON, "{message}", {"message": message})
         return value
 
     @property
@@ -134,6 +142,11 @@ class Settings(BaseSettings):
         if self.scoring is None:
             return None
         return rewards.ScoringConfig.model_validate_json(self.scoring)
+
+    @property
+    def vllm_config(self) -> engine.VLLMConfig:
+        """What `vllm` says."""
+        return engine.VLLMConfig.model_validate_json(self.vllm or "{}")
 
 
 class HubSettings(BaseSettings):
@@ -160,6 +173,8 @@ def tune_libraries() -> None:
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     os.environ.setdefault("TQDM_DISABLE", "1")
+    # vLLM reports what it serves to its authors unless it is told not to.
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
 
 def load(arguments: Sequence[str]) -> Settings:
@@ -175,6 +190,18 @@ def load(arguments: Sequence[str]) -> Settings:
         raise InvalidSettings("\n".join(map(_explain, error.errors()))) from error
 
 
+def _fits(shape: type[BaseModel], text: str | None) -> str | None:
+    """The text, if it is None or the JSON of such a shape."""
+    if text is None:
+        return None
+    try:
+        shape.model_validate_json(text)
+    except ValidationError as error:
+        lines = "; ".join(_told(problem, _path(problem)) for problem in error.errors())
+        raise PydanticCustomError(_WRONG_JSON, "{lines}", {"lines": lines}) from error
+    return text
+
+
 def _explain(problem: ErrorDetails) -> str:
     field = str(problem["loc"][0])
     return _told(problem, f"--{field.replace('_', '-')} ({PREFIX}{field.upper()})")
@@ -182,7 +209,7 @@ def _explain(problem: ErrorDetails) -> str:
 
 def _told(problem: ErrorDetails, where: str) -> str:
     """One problem in words, with what was given where that is not the whole story."""
-    said = problem["type"] in {"missing", _WRONG_SCORING}
+    said = problem["type"] in {"missing", _WRONG_JSON}
     given = "" if said else f"; got {problem['input']!r:.100}"
     return f"{where}: {problem['msg']}{given}" if where else f"{problem['msg']}{given}"
 

@@ -70,6 +70,9 @@ class ServerState:
             info = self.worker.info
             headers[wire.HEADER_REVISION] = info.revision
             headers[wire.HEADER_DTYPE] = info.dtype
+            load = self.load_now()
+            used = "-" if load.kv_usage is None else f"{load.kv_usage:.2f}"
+            headers[wire.HEADER_LOAD] = f"{load.running} {load.waiting} {used}"
         return headers
 
     def heartbeat(self) -> wire.Heartbeat:
@@ -92,6 +95,7 @@ class ServerState:
                 "running": load.running,
                 "waiting": load.waiting,
                 "scoring": self._scoring_report(),
+                "adapters": list(self.worker.adapters),
             }
         )
 

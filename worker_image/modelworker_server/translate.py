@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from modelworker_api import wire
+from modelworker_api import tokens, wire
 from modelworker_server.conversation import plain_messages
 from modelworker_server.errors import (
     BadRequest,
@@ -141,7 +141,7 @@ def chat_job(request: wire.ChatCompletionRequest, worker: BaseModelWorker) -> Jo
     )
 
 
-def embedding_job(request: wire.EmbeddingRequest, worker: BaseModelWorker) -> EmbeddingJob:
+def embedding_job(request: tokens.EmbeddingRequest, worker: BaseModelWorker) -> EmbeddingJob:
     """What `POST /v1/embeddings` asks for; raises as `completion_job` does."""
     info = worker.info
     require_served(request.model, info)
@@ -155,7 +155,7 @@ def embedding_job(request: wire.EmbeddingRequest, worker: BaseModelWorker) -> Em
     )
 
 
-def tokenize(request: wire.TokenizeRequest, worker: BaseModelWorker) -> wire.TokenizeResponse:
+def tokenize(request: tokens.TokenizeRequest, worker: BaseModelWorker) -> tokens.TokenizeResponse:
     """Token ids of a text or of a conversation; the context length does not limit it.
 
     Raises:
@@ -165,17 +165,19 @@ def tokenize(request: wire.TokenizeRequest, worker: BaseModelWorker) -> wire.Tok
     if (request.prompt is None) == (request.messages is None):
         raise BadRequest("give either prompt or messages", param="prompt")
     if request.messages is not None:
-        tokens = worker.encode_chat(
+        ids = worker.encode_chat(
             plain_messages(request.messages), add_generation_prompt=request.add_generation_prompt
         )
     else:
-        tokens = worker.encode(request.prompt or "", add_special_tokens=request.add_special_tokens)
-    return wire.TokenizeResponse(
-        count=len(tokens), max_model_len=worker.info.max_model_len, tokens=tokens
+        ids = worker.encode(request.prompt or "", add_special_tokens=request.add_special_tokens)
+    return tokens.TokenizeResponse(
+        count=len(ids), max_model_len=worker.info.max_model_len, tokens=ids
     )
 
 
-def detokenize(request: wire.DetokenizeRequest, worker: BaseModelWorker) -> wire.DetokenizeResponse:
+def detokenize(
+    request: tokens.DetokenizeRequest, worker: BaseModelWorker
+) -> tokens.DetokenizeResponse:
     """Text of token ids.
 
     Raises:
@@ -183,7 +185,7 @@ def detokenize(request: wire.DetokenizeRequest, worker: BaseModelWorker) -> wire
     """
     require_served(request.model, worker.info)
     check_token_ids("tokens", request.tokens, worker.info.vocab_size)
-    return wire.DetokenizeResponse(prompt=worker.decode(request.tokens))
+    return tokens.DetokenizeResponse(prompt=worker.decode(request.tokens))
 
 
 def _token_lists(

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from modelworker_api import wire
+from modelworker_api import tokens, wire
 from modelworker_server import serving, translate
 from modelworker_server.answers import ChatAnswers, CompletionAnswers, model_list
 from modelworker_server.routes.dependencies import ReadyServer, asked, envelope
@@ -14,7 +14,7 @@ router = APIRouter(prefix="/v1")
 
 CompletionJob = Annotated[Job, Depends(asked(wire.CompletionRequest, translate.completion_job))]
 ChatJob = Annotated[Job, Depends(asked(wire.ChatCompletionRequest, translate.chat_job))]
-InputJob = Annotated[EmbeddingJob, Depends(asked(wire.EmbeddingRequest, translate.embedding_job))]
+InputJob = Annotated[EmbeddingJob, Depends(asked(tokens.EmbeddingRequest, translate.embedding_job))]
 
 
 @router.get("/models")

@@ -4,16 +4,18 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 
-from modelworker_api import wire
+from modelworker_api import tokens
 from modelworker_server import translate
 from modelworker_server.routes.dependencies import asked
 from modelworker_server.serving import json_response
 
 router = APIRouter()
 
-Tokens = Annotated[wire.TokenizeResponse, Depends(asked(wire.TokenizeRequest, translate.tokenize))]
+Tokens = Annotated[
+    tokens.TokenizeResponse, Depends(asked(tokens.TokenizeRequest, translate.tokenize))
+]
 Text = Annotated[
-    wire.DetokenizeResponse, Depends(asked(wire.DetokenizeRequest, translate.detokenize))
+    tokens.DetokenizeResponse, Depends(asked(tokens.DetokenizeRequest, translate.detokenize))
 ]
 
 

@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from modelworker_api import rewards, wire
+from starlette.types import ASGIApp
+
+from modelworker_api import adapters, engine, rewards, wire
 from modelworker_server.errors import Unsupported, WorkerError
 from modelworker_server.scoring.values import Item, Layout, Scores, ScoringInfo, Templated
 
@@ -39,6 +41,8 @@ class ModelConfig:
     """Base URL of the hub, the public one if None."""
     scoring: rewards.ScoringConfig | None = None
     """How to score; None for a language model."""
+    vllm: engine.VLLMConfig = field(default_factory=engine.VLLMConfig)
+    """How vLLM runs it; the other backends do not read it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,8 @@ class Load:
 
     running: int = 0
     waiting: int = 0
+    kv_usage: float | None = None
+    """Share of the KV cache in use, 0 to 1; None where there is no such cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +165,23 @@ class BaseModelWorker(ABC):
     @abstractmethod
     def load_now(self) -> Load:
         """How many requests are running and waiting inside the engine."""
+
+    @property
+    def api(self) -> ASGIApp | None:
+        """The engine's own HTTP application; None where this package's routes are the API."""
+        return None
+
+    # --- adapters --------------------------------------------------------------------
+
+    async def want_adapters(self, wanted: Sequence[adapters.Adapter]) -> None:
+        """Load and unload until these adapters are served; failures are told in `adapters`."""
+        if wanted:
+            raise Unsupported("this worker serves no adapters; use backend VLLM with spec.lora")
+
+    @property
+    def adapters(self) -> tuple[adapters.AdapterReport, ...]:
+        """Every adapter that was asked for, in that order, and how far it is."""
+        return ()
 
     # --- tokens ----------------------------------------------------------------------
 
@@ -213,6 +236,19 @@ class BaseModelWorker(ABC):
     ) -> AsyncIterator[Sample]:
         """The same, part by part as it is decoded; parts of the samples interleave."""
         raise Unsupported("this worker generates no text; call a ModelWorker")
+
+    async def score_tokens(
+        self,
+        token_ids: Sequence[int],  # noqa: ARG002 - a subclass uses them
+        *,
+        top: int,  # noqa: ARG002
+        start: int = 1,  # noqa: ARG002
+    ) -> tuple[TokenLogprob, ...]:
+        """The log-probability of each given token from position `start` (1 or more) on.
+
+        Each is that of the token after those before it, with the `top` likeliest ones.
+        """
+        raise Unsupported("this worker gives no log-probabilities of given tokens")
 
     async def embed(
         self,
