@@ -2,8 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from modelworker_api import wire
 from modelworker_server.errors import LoadError, WorkerError
@@ -39,6 +40,12 @@ def text_of(prompt: str, index: int, length: int) -> str:
     """The text of a whole sample."""
     ids = list(prompt.encode())
     return "".join(chr(token_at(ids, index, position)) for position in range(length))
+
+
+def given_logprob(token_ids: Sequence[int], position: int, top: int) -> TokenLogprob:
+    """What the token at a position gets when it is scored; the position is its rank."""
+    likeliest = tuple((ord("A") + i, -0.125 - i) for i in range(top))
+    return TokenLogprob(token_ids[position], -0.25 * position, likeliest, position)
 
 
 class FakeWorker(BaseModelWorker):
@@ -108,6 +115,9 @@ class FakeWorker(BaseModelWorker):
     def conversation_template(self) -> str | None:
         return None
 
+    def tokenizer_info(self) -> Mapping[str, Any]:
+        return {"tokenizer_class": "Bytes", "eos_token": "</s>", "add_bos_token": False}
+
     async def generate(
         self, prompt_ids: Sequence[int], params: SamplingParams
     ) -> tuple[Sample, ...]:
@@ -127,11 +137,20 @@ class FakeWorker(BaseModelWorker):
                     yield self._part(prompt_ids, params, index, position)
 
     async def embed(
-        self, inputs: Sequence[Sequence[int]], *, pooling: str, normalize: bool
+        self, inputs: Sequence[Sequence[int]], *, pooling: str | None, normalize: bool
     ) -> list[list[float]]:
         with self._call():
             await self.step()  # type: ignore[misc]
             return [[float(len(ids)), 0.5, -1.0 if pooling == "last" else 1.0] for ids in inputs]
+
+    async def score_tokens(
+        self, token_ids: Sequence[int], *, top: int, start: int = 1
+    ) -> tuple[TokenLogprob, ...]:
+        with self._call():
+            await self.step()  # type: ignore[misc]
+            return tuple(
+                given_logprob(token_ids, position, top) for position in range(start, len(token_ids))
+            )
 
     def _part(
         self, prompt_ids: Sequence[int], params: SamplingParams, index: int, position: int

@@ -1,8 +1,9 @@
 """Each family: its checkpoint, its tokenizer, and its reference's input and formula."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -46,11 +47,20 @@ class Case:
         """Name of the test."""
         return f"{self.family}-{self.name}".rstrip("-")
 
-    def build(self, files: Files, *, seed: int = 0, calm: bool = False) -> Tiny:
-        """The model in memory."""
-        size = QWEN_VOCABULARY if self.model_type == "qwen2" else len(files.plain)
+    def build(
+        self,
+        files: Files,
+        *,
+        seed: int = 0,
+        calm: bool = False,
+        shape: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Tiny:
+        """The model in memory; `shape` as in `golden_models.tiny`."""
+        own = QWEN_VOCABULARY if self.model_type == "qwen2" else len(files.plain)
+        size = shape.get("vocab_size", own)
         config = {"architectures": [self.architecture], **self.config}
-        return models.tiny(self.model_type, size, self.heads, seed=seed, calm=calm, **config)
+        options: dict[str, Any] = {"seed": seed, "calm": calm, "shape": shape, **config}
+        return models.tiny(self.model_type, size, self.heads, **options)
 
     def save(self, folder: Path, files: Files, model: Tiny) -> Path:
         """The model as a checkpoint."""

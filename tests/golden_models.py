@@ -2,10 +2,11 @@
 
 import copy
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -149,16 +150,18 @@ def tiny(
     *,
     seed: int = 0,
     calm: bool = False,
+    shape: Mapping[str, Any] = MappingProxyType({}),
     **config: Any,
 ) -> Tiny:
     """A model of an architecture with random weights in float32.
 
     With `calm` they are smaller, and the scores nearer to each other: bfloat16's rounding,
     which large random weights amplify to 0.1 and more, then stays far below 0.001.
+    `shape` has sizes of the model in place of the usual ones, such as `head_dim`.
     """
     torch.manual_seed(seed)
-    options = _BASE | (_CALM if calm else {}) | {"model_type": model_type}
-    settings = AutoConfig.for_model(**options, vocab_size=vocabulary)
+    options = {**_BASE, **(_CALM if calm else {}), **shape, "model_type": model_type}
+    settings = AutoConfig.for_model(**{**options, "vocab_size": vocabulary})
     auto: Any = AutoModel
     base = auto.from_config(settings, dtype=torch.float32).eval()
     with torch.no_grad():

@@ -1,11 +1,12 @@
 """What the golden tests share: problems, a family's reference at work, and the worker's scores."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -65,13 +66,21 @@ class Golden:
     """Of an implicit reward, the second model."""
 
     @classmethod
-    def make(cls, case: Case, files: Files, folder: Path, *, calm: bool = False) -> "Golden":
-        """Write the checkpoints below `folder`."""
-        model = case.build(files, calm=calm)
+    def make(
+        cls,
+        case: Case,
+        files: Files,
+        folder: Path,
+        *,
+        calm: bool = False,
+        shape: Mapping[str, Any] = MappingProxyType({}),
+    ) -> "Golden":
+        """Write the checkpoints below `folder`; `shape` as in `golden_models.tiny`."""
+        model = case.build(files, calm=calm, shape=shape)
         case.save(folder / "model", files, model)
         reference = None
         if isinstance(case.score, LogRatio):
-            reference = case.build(files, seed=1, calm=calm)
+            reference = case.build(files, seed=1, calm=calm, shape=shape)
             case.save(folder / "reference", files, reference)
         return cls(case, files, folder, model, reference)
 

@@ -14,6 +14,7 @@ from tests.server_support import Running, running_server
 COMPLETION = "/v1/completions"
 CHAT = "/v1/chat/completions"
 EMBEDDING = "/v1/embeddings"
+GENERATE = "/inference/v1/generate"
 USER = [{"role": "user", "content": "hi"}]
 
 
@@ -38,6 +39,16 @@ def completion(field: str, value: Any, *, id: str, **more: Any) -> Any:  # noqa:
 
 def chat(field: str, value: Any, *, id: str, **more: Any) -> Any:  # noqa: A002
     return bad(CHAT, {"messages": USER, field: value, **more}, field, id=id)
+
+
+def generate(field: str, value: Any, status: int = 400, *, id: str) -> Any:  # noqa: A002
+    body = {"token_ids": [1], "sampling_params": {}, field: value}
+    return bad(GENERATE, body, field, status, id=id)
+
+
+def sampling(field: str, value: Any, *, id: str, **more: Any) -> Any:  # noqa: A002
+    body = {"token_ids": [1], "sampling_params": {field: value}, **more}
+    return bad(GENERATE, body, field, id=id)
 
 
 BAD_FIELDS = [
@@ -72,16 +83,33 @@ BAD_FIELDS = [
     completion("seed", 2**63, id="seed-too-large"),
     completion("logprobs", -1, id="logprobs-negative"),
     completion("logprobs", 21, id="logprobs-21"),
-    completion("echo", True, logprobs=1, id="echo-with-logprobs"),
-    completion("logit_bias", {"50256": -100}, id="logit-bias"),
+    completion("max_tokens", -1, echo=True, id="echo-of-minus-1"),
+    completion("max_tokens", 0, prompt_logprobs=1, id="max-tokens-0-without-echo"),
+    completion("echo", "yes please", id="echo-text"),
+    completion("logprobs", 21, echo=True, id="echo-with-21"),
+    completion("logprobs", 20, echo=True, prompt="a" * 450, n=128, id="echo-too-much"),
+    completion("logit_bias", {"50256": -100}, id="logit-bias-outside"),
+    completion("logit_bias", {"-1": 1}, id="logit-bias-negative-id"),
+    completion("logit_bias", {"a": 1}, id="logit-bias-of-text"),
+    completion("logit_bias", {"7": 101}, id="logit-bias-101"),
+    completion("logit_bias", [7], id="logit-bias-list"),
     completion("response_format", {"type": "json_object"}, id="json-mode"),
     completion("best_of", 3, n=2, id="best-of"),
-    completion("presence_penalty", 0.5, id="presence-penalty"),
-    completion("frequency_penalty", -0.5, id="frequency-penalty"),
+    completion("presence_penalty", 2.5, id="presence-penalty-2.5"),
+    completion("presence_penalty", "much", id="presence-penalty-text"),
+    completion("frequency_penalty", -2.5, id="frequency-penalty-minus-2.5"),
     completion("guided_regex", "(a+)+$", id="guided-regex"),
     completion("structured_outputs", {"json": {}}, id="structured-outputs"),
     completion("suffix", "end", id="suffix"),
-    completion("prompt_logprobs", 0, id="prompt-logprobs"),
+    completion("prompt_logprobs", -1, id="prompt-logprobs-negative"),
+    completion("prompt_logprobs", 21, id="prompt-logprobs-21"),
+    completion("prompt_logprobs", 1.5, id="prompt-logprobs-fraction"),
+    completion("prompt_logprobs", "all", id="prompt-logprobs-text"),
+    completion("prompt_logprobs", 10**300, id="prompt-logprobs-300-digits"),
+    completion("prompt_logprobs", 0, stream=True, id="prompt-logprobs-in-a-stream"),
+    completion(
+        "prompt_logprobs", 20, prompt=["a" * 500] * 100, max_tokens=1, id="prompt-logprobs-too-much"
+    ),
     completion("truncate_prompt_tokens", 5, id="truncate-prompt"),
     completion("use_beam_search", True, id="beam-search"),
     completion("min_tokens", 3, id="min-tokens"),
@@ -120,6 +148,10 @@ BAD_FIELDS = [
     chat("messages", [{**USER[0], "tool_calls": [{}]}], id="message-with-tool-calls"),
     chat("messages", [{"role": "u", "content": "x"}] * 4097, id="messages-4097"),
     chat("messages", [{"role": "user", "content": "x" * 600}], id="conversation-too-long"),
+    chat("prompt_logprobs", -1, id="chat-prompt-logprobs-negative"),
+    chat("prompt_logprobs", 1, stream=True, id="chat-prompt-logprobs-in-a-stream"),
+    chat("echo", True, id="chat-echo"),
+    chat("max_tokens", 0, id="chat-max-tokens-0"),
     chat("tools", [{"type": "function"}], id="tools"),
     chat("tool_choice", "required", id="tool-choice"),
     chat("top_logprobs", 3, id="top-logprobs-alone"),
@@ -152,6 +184,31 @@ BAD_FIELDS = [
     bad("/tokenize", {}, "prompt", id="tokenize-nothing"),
     bad("/tokenize", {"prompt": "a", "messages": USER}, "prompt", id="tokenize-both"),
     bad("/detokenize", {"tokens": [256]}, "tokens", id="detokenize-outside"),
+    bad(
+        "/detokenize",
+        {"tokens": [1], "skip_special_tokens": 7},
+        "skip_special_tokens",
+        id="detokenize-flag",
+    ),
+    generate("token_ids", [], id="generate-nothing"),
+    generate("token_ids", [256], id="generate-id-outside"),
+    generate("token_ids", [-1], id="generate-id-negative"),
+    generate("token_ids", ["a"], id="generate-text"),
+    generate("token_ids", [1] * 513, id="generate-too-long"),
+    generate("token_ids", [1] * 512, id="generate-fills-the-context"),
+    generate("sampling_params", None, id="generate-no-sampling"),
+    generate("sampling_params", {"n": "x"}, id="generate-n-text"),
+    generate("output_mode", "audio", id="generate-output-mode"),
+    generate("features", {"mm_hashes": {}}, id="generate-images"),
+    generate("stream_options", {"include_usage": True}, id="generate-options-without-stream"),
+    generate("model", "gpt-4", 404, id="generate-model"),
+    sampling("n", 0, id="generate-n-0"),
+    sampling("max_tokens", 0, id="generate-max-tokens-0"),
+    sampling("logprobs", 21, id="generate-logprobs-21"),
+    sampling("prompt_logprobs", -1, id="generate-prompt-logprobs"),
+    sampling("prompt_logprobs", 1, stream=True, id="generate-prompt-logprobs-in-a-stream"),
+    sampling("min_tokens", 3, id="generate-min-tokens"),
+    sampling("structured_outputs", {"json": {}}, id="generate-structured"),
     bad("/detokenize", {"tokens": ["x"]}, "tokens", id="detokenize-text"),
 ]
 

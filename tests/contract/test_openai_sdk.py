@@ -45,6 +45,59 @@ def test_completion(client: openai.OpenAI) -> None:
     assert answer.usage.completion_tokens == 20
 
 
+@pytest.mark.parametrize("tokens", [0, 2], ids=str)
+def test_an_echo_with_logprobs(client: openai.OpenAI, tokens: int) -> None:
+    answer = client.completions.create(
+        model="policy", prompt="abc", max_tokens=tokens, echo=True, logprobs=2
+    )
+    (choice,) = answer.choices
+    assert choice.text == "abc" + text_of("abc", 0, tokens)
+    logprobs = choice.logprobs
+    assert logprobs is not None
+    assert logprobs.token_logprobs is not None
+    assert logprobs.tokens == list(choice.text)
+    assert logprobs.text_offset == list(range(3 + tokens))
+    assert logprobs.token_logprobs[:3] == [None, -0.25, -0.5]
+    streamed = client.completions.create(
+        model="policy", prompt="abc", max_tokens=tokens, echo=True, logprobs=2, stream=True
+    )
+    parts = [chunk.choices[0] for chunk in streamed]
+    assert "".join(part.text for part in parts) == choice.text
+    found = [value for part in parts if part.logprobs for value in part.logprobs.tokens or ()]
+    assert found == logprobs.tokens
+
+
+def test_prompt_logprobs(client: openai.OpenAI) -> None:
+    extra = {"prompt_logprobs": 1}
+    completion = client.completions.create(
+        model="policy", prompt="ab", max_tokens=1, extra_body=extra
+    )
+    assert completion.choices[0].model_extra is not None
+    listed = completion.choices[0].model_extra["prompt_logprobs"]
+    assert listed[0] is None
+    assert list(listed[1]) == ["98", "65"]
+    assert listed[1]["98"] == {"logprob": -0.25, "rank": 1, "decoded_token": "b"}
+    chat = client.chat.completions.create(
+        model="policy", messages=MESSAGES, max_tokens=1, extra_body=extra
+    )
+    assert chat.model_extra is not None
+    assert len(chat.model_extra["prompt_logprobs"]) == len("user:hi")
+
+
+def test_penalties_and_bias_reach_the_worker(client: openai.OpenAI, server: Running) -> None:
+    client.completions.create(
+        model="policy",
+        prompt="a",
+        max_tokens=1,
+        presence_penalty=0.5,
+        frequency_penalty=-1.5,
+        logit_bias={"65": -100, "66": 3},
+    )
+    params = server.worker.seen[-1]
+    assert (params.presence_penalty, params.frequency_penalty) == (0.5, -1.5)
+    assert params.logit_bias == ((65, -100.0), (66, 3.0))
+
+
 def test_completion_stream(client: openai.OpenAI) -> None:
     chunks = list(
         client.completions.create(

@@ -10,9 +10,11 @@ import httpx
 import pytest
 
 from modelworker_api import wire
+from modelworker_server.adapting import Adapting
 from modelworker_server.app import create_app
 from modelworker_server.errors import LoadError, Unavailable
-from modelworker_server.process import Process, Stop, server_for
+from modelworker_server.http_server import server_for
+from modelworker_server.process import Process, Stop
 from modelworker_server.state import ServerState
 from modelworker_server.workers.base import BaseModelWorker
 from tests.fake_worker import FakeWorker, text_of
@@ -65,6 +67,7 @@ def live(
             server=server_for(create_app(state)),
             listener=listener,
             heartbeats=None,
+            adapting=Adapting(state),
             stop=stop,
             create_worker=create_worker,
             drain_seconds=drain_seconds,

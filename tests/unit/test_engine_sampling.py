@@ -93,6 +93,57 @@ def test_the_penalty_counts_what_was_chosen() -> None:
     assert [c.token_id if c else None for c in choose(scores, [chooser])] == [30]
 
 
+@pytest.mark.parametrize(
+    ("changes", "best"),
+    [
+        pytest.param({}, 20, id="none"),
+        pytest.param({"presence_penalty": 0.4}, 20, id="presence-small"),
+        pytest.param({"presence_penalty": 0.6}, 30, id="presence"),
+        pytest.param({"frequency_penalty": 0.15}, 20, id="frequency-small"),
+        pytest.param({"frequency_penalty": 0.2}, 30, id="frequency-three-times"),
+        pytest.param({"presence_penalty": 0.3, "frequency_penalty": 0.1}, 30, id="both"),
+        pytest.param({"presence_penalty": -2.0}, 20, id="a-reward"),
+        pytest.param({"logit_bias": ((30, 0.6),)}, 30, id="bias"),
+        pytest.param({"logit_bias": ((20, -100.0), (30, -100.0))}, 7, id="bans"),
+    ],
+)
+def test_penalties_and_bias(changes: dict[str, Any], best: int) -> None:
+    scores = torch.zeros(1, VOCABULARY)
+    # 7 is in the prompt alone, 20 was generated three times, 30 never.
+    scores[0, 20], scores[0, 30], scores[0, 7] = 2.0, 1.5, 1.0
+    before = scores.clone()
+    chooser = Chooser(params(temperature=0, **changes), 0, PROMPT)
+    for token in (20, 20, 20):
+        chooser.saw(token)
+    assert [c.token_id if c else None for c in choose(scores, [chooser])] == [best]
+    assert torch.equal(scores, before), "the model's output is left as it was"
+
+
+@pytest.mark.parametrize(
+    ("penalties", "generated"),
+    [
+        pytest.param({"presence_penalty": 1.5}, [4, 4, 9], id="presence"),
+        pytest.param({"frequency_penalty": -0.7}, [4, 4, 9], id="frequency"),
+        pytest.param({"presence_penalty": -2.0, "frequency_penalty": 2.0}, [0, 1, 1], id="both"),
+    ],
+)
+def test_openais_formula(penalties: dict[str, float], generated: list[int]) -> None:
+    scores = logits(8)
+    chooser = Chooser(params(**penalties), 0, PROMPT)
+    for token in generated:
+        chooser.saw(token)
+    changed = scores[0].clone()
+    chooser.change(changed)
+    for token in range(VOCABULARY):
+        times = generated.count(token)
+        expected = (
+            float(scores[0, token])
+            - times * penalties.get("frequency_penalty", 0)
+            - (times > 0) * penalties.get("presence_penalty", 0)
+        )
+        assert float(changed[token]) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("temperature", [1e-46, 1e-6, 1e-4], ids=str)
 def test_tiny_temperatures_are_greedy(temperature: float) -> None:
     scores = logits(4)
@@ -150,6 +201,7 @@ def test_logprobs_are_the_models_own() -> None:
     assert first is not None
     assert first.logprob is not None
     assert first.logprob.logprob == pytest.approx(float(raw[0, first.token_id]))
+    assert first.logprob.rank == int((raw[0] >= raw[0, first.token_id]).sum())
     best = raw[0].topk(2)
     assert [pair[0] for pair in first.logprob.top] == best.indices.tolist()
     assert [pair[1] for pair in first.logprob.top] == pytest.approx(best.values.tolist())

@@ -9,95 +9,14 @@ import torch
 from modelworker_server.errors import Unavailable
 from modelworker_server.workers.base import Load, Sample
 from modelworker_server.workers.cache import RowCache
-from modelworker_server.workers.runner import Runner
-from modelworker_server.workers.scheduler import Scheduler
-from modelworker_server.workers.sequences import Call, Embedding, Generation
+from modelworker_server.workers.sequences import Call, Generation
+from tests.engine_bench import PROMPTS, Bench, oom
 from tests.engine_support import greedy, plain, random_model, tokenizer
-
-PROMPTS = [[1, 20, 30], [1, *range(40, 60)], [1, 9], [1, *range(100, 140)], [1, 77, 78, 79]]
 
 
 @pytest.fixture(scope="module")
 def model() -> Any:
     return random_model("llama")
-
-
-class FaultyRunner(Runner):
-    """A runner that raises what it is told to, once for each entry."""
-
-    def __init__(self, model: Any, max_rows: int) -> None:
-        super().__init__(model, layers=2, max_rows=max_rows)
-        self.faults: dict[str, list[BaseException]] = {}
-        self.prefilled: list[int] = []
-        self.most_rows = 0
-
-    def _raise(self, where: str) -> None:
-        if waiting := self.faults.get(where):
-            raise waiting.pop(0)
-
-    def prefill(self, prompts: Sequence[Sequence[int]], cache: RowCache) -> torch.Tensor:
-        self._raise("prefill")
-        self.prefilled.append(max(map(len, prompts)) * len(prompts))
-        return super().prefill(prompts, cache)
-
-    def decode(self, token_ids: Sequence[int], cache: RowCache) -> torch.Tensor:
-        self.most_rows = max(self.most_rows, len(token_ids))
-        self._raise("decode")
-        logits = super().decode(token_ids, cache)
-        self._raise("decoded")
-        return logits
-
-    def hidden_states(self, inputs: Sequence[Sequence[int]]) -> list[torch.Tensor]:
-        self._raise("embed")
-        return super().hidden_states(inputs)
-
-
-class Bench:
-    """A scheduler with the results that its calls got."""
-
-    def __init__(self, model: Any, *, max_running: int = 4, step_tokens: int = 64) -> None:
-        text = tokenizer().backend_tokenizer
-        self.runner = FaultyRunner(model, max_running)
-        self.scheduler = Scheduler(
-            self.runner,
-            max_running=max_running,
-            step_tokens=step_tokens,
-            eos_ids=frozenset({2}),
-            decode=lambda ids, skip: text.decode(ids, skip_special_tokens=skip),
-        )
-        self.results: dict[Call, list[Any]] = {}
-
-    def ask(self, prompt: Sequence[int], tokens: int, **changes: Any) -> Generation:
-        call = Generation(prompt, plain(tokens, **changes), lambda _: None, streaming=False)
-        self.add(call)
-        return call
-
-    def add(self, call: Call) -> None:
-        self.results[call] = []
-        self.scheduler.add(call)
-
-    def step(self) -> None:
-        with torch.inference_mode():
-            self.scheduler.step()
-        for call, delivery in self.scheduler.events:
-            self.results[call].append(delivery)
-        self.scheduler.events.clear()
-
-    def finish(self, *, most: int = 500) -> None:
-        for _ in range(most):
-            if self.scheduler.idle():
-                return
-            self.step()
-        raise AssertionError(f"still busy after {most} steps: {self.scheduler.load()}")
-
-    def tokens(self, call: Call) -> list[list[int]]:
-        (samples,) = self.results[call]
-        assert isinstance(samples, tuple), samples
-        return [list(sample.token_ids) for sample in samples]
-
-
-def oom() -> Exception:
-    return torch.OutOfMemoryError("CUDA out of memory")
 
 
 def test_staggered_joins_equal_generate(model: Any) -> None:
@@ -257,43 +176,6 @@ def test_numbers_that_are_none_fail_one_request(model: Any) -> None:
     (error,) = bench.results[broken]
     assert "not a number" in str(error)
     assert bench.tokens(fine) == [greedy(model, PROMPTS[1], 10)]
-
-
-def embedding(inputs: list[list[int]]) -> Embedding:
-    return Embedding(inputs, lambda _: None, pooling="mean", normalize=False)
-
-
-def test_embeddings_run_between_decode_steps(model: Any) -> None:
-    bench = Bench(model, step_tokens=30)
-    text = bench.ask(PROMPTS[0], 10)
-    calls = [embedding(PROMPTS), embedding(PROMPTS[:1])]
-    for call in calls:
-        bench.add(call)
-    bench.finish()
-    assert bench.tokens(text) == [greedy(model, PROMPTS[0], 10)]
-    for call, inputs in zip(calls, (PROMPTS, PROMPTS[:1]), strict=True):
-        (vectors,) = bench.results[call]
-        for tokens, vector in zip(inputs, vectors, strict=True):
-            states = model.base_model(torch.tensor([tokens])).last_hidden_state[0]
-            assert vector == pytest.approx(states.mean(0).tolist(), abs=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("faults", "fails"),
-    [
-        pytest.param([oom()], False, id="out-of-memory-then-smaller-batches"),
-        pytest.param([oom() for _ in range(20)], True, id="out-of-memory-alone"),
-        pytest.param([RuntimeError("bad")], True, id="other"),
-    ],
-)
-def test_embeddings_that_fail(model: Any, faults: list[BaseException], fails: bool) -> None:
-    bench = Bench(model)
-    bench.runner.faults["embed"] = faults
-    call = embedding(PROMPTS)
-    bench.add(call)
-    bench.finish()
-    (result,) = bench.results[call]
-    assert isinstance(result, Unavailable) == fails
 
 
 def test_a_stream_has_every_token_once(model: Any) -> None:

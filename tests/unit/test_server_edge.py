@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelworker_api import tokens, wire
+from modelworker_api import inference, tokens, wire
 from tests.fake_worker import FakeWorker
 from tests.server_support import call, client_for, post, state_for, stream
 from tests.support import eventually
@@ -74,12 +74,15 @@ SHAPES: dict[str, type[wire.Wire]] = {
     "/v1/embeddings": tokens.EmbeddingRequest,
     "/tokenize": tokens.TokenizeRequest,
     "/detokenize": tokens.DetokenizeRequest,
+    "/inference/v1/generate": inference.TokensRequest,
 }
 GOOD = {
     "prompt": "a",
     "messages": [{"role": "user", "content": "a"}],
     "input": "a",
     "tokens": [1],
+    "token_ids": [1],
+    "sampling_params": {"max_tokens": 2},
     "max_tokens": 2,
 }
 

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from modelworker_api import kube, wire
+from modelworker_api.adapters import Adapter
 from modelworker_server.heartbeat import Heartbeats
 from modelworker_server.lifecycle import Lifecycle
 
@@ -62,6 +63,7 @@ def beating(
     *,
     token_file: Path | None = None,
     random: float = 0.5,
+    want: Callable[[Sequence[Adapter]], None] = lambda _: None,
 ) -> None:
     """Run heartbeats every 10 s beside a script, until the script ends."""
 
@@ -75,6 +77,7 @@ def beating(
                 interval=10,
                 lifecycle=lifecycle,
                 beat=lambda: wire.Heartbeat(state=lifecycle.state, progress=lifecycle.progress),
+                want=want,
                 random=lambda: random,
             )
             task = asyncio.create_task(heartbeats.run())
@@ -218,3 +221,18 @@ def test_the_last_word_is_told_once_and_only_tried_for_so_long() -> None:
         assert asyncio.get_running_loop().time() - began == pytest.approx(3, abs=0.1)
 
     beating(operator, script)
+
+
+def test_the_adapters_of_an_answer_are_handed_on() -> None:
+    math = {"name": "math", "source": "local", "location": "/models/math"}
+    operator = Operator(
+        [
+            OK,
+            httpx.Response(200, json={"interval_seconds": 10, "adapters": [math]}),
+            httpx.Response(200, json={"interval_seconds": 10, "adapters": []}),
+            OK,
+        ]
+    )
+    seen: list[list[str]] = []
+    beating(operator, a_minute, want=lambda adapters: seen.append([one.name for one in adapters]))
+    assert seen == [["math"], []]

@@ -169,7 +169,7 @@ def test_an_unknown_flag_or_backend_ends_with_2(capsys: pytest.CaptureFixture[st
         load(["--model", "x", "--modle", "y"])
     assert caught.value.code == 2
     assert main(["--model", "x", "--backend", "magic"]) == 2
-    assert "there are: transformers" in capsys.readouterr().err
+    assert "Input should be 'transformers' or 'vllm'" in capsys.readouterr().err
 
 
 def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,18 +11,22 @@ import time
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 
 import httpx
 from prometheus_client import CollectorRegistry, ProcessCollector, disable_created_metrics
 
 from modelworker_server import logs
+from modelworker_server.adapting import Adapting
 from modelworker_server.app import create_app
 from modelworker_server.heartbeat import Heartbeats
+from modelworker_server.http_server import server_for
 from modelworker_server.lifecycle import Lifecycle
 from modelworker_server.limits import Limiter
-from modelworker_server.process import Process, Stop, server_for
+from modelworker_server.process import Process, Stop
 from modelworker_server.reading import Reader
 from modelworker_server.settings import (
+    DevelopmentSettings,
     HubSettings,
     InvalidSettings,
     Settings,
@@ -45,15 +49,12 @@ def main(arguments: Sequence[str]) -> int:
     """Run a worker to its end; 0 after a clean end, 1 after a failure, 2 for wrong settings."""
     try:
         settings = load(arguments)
+        development_token = DevelopmentSettings().token_for(settings)
     except InvalidSettings as error:
         print(error, file=sys.stderr)
         return 2
-    if settings.backend not in registry.BACKENDS:
-        known = ", ".join(registry.BACKENDS)
-        print(f"--backend: no backend {settings.backend!r}; there are: {known}", file=sys.stderr)
-        return 2
     logs.configure(settings.log_level)
-    tune_libraries()
+    tune_libraries(settings)
     try:
         listener = listen(settings.host, settings.port)
     except OSError as error:
@@ -61,7 +62,18 @@ def main(arguments: Sequence[str]) -> int:
         print(f"cannot listen on {where}: {error}; choose others", file=sys.stderr)
         return 1
     _log.info("listening on http://%s:%d", settings.host, listener.getsockname()[1])
-    return asyncio.new_event_loop().run_until_complete(serve(settings, listener))
+    return new_loop(settings).run_until_complete(serve(settings, listener, development_token))
+
+
+def new_loop(settings: Settings) -> asyncio.AbstractEventLoop:
+    """The event loop for the backend: vLLM's own server runs on uvloop, which it brings along."""
+    if settings.backend != "vllm":
+        return asyncio.new_event_loop()
+    try:
+        import uvloop  # noqa: PLC0415 - an extra
+    except ImportError:  # then vLLM is missing as well, which the load tells
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -98,12 +110,13 @@ def what_to_load(settings: Settings, hub: HubSettings, created: int) -> ModelCon
         max_running=settings.max_running,
         scoring=settings.scoring_config,
         vllm=settings.vllm_config,
+        adapter_dir=settings.adapter_dir,
         token=hub.token.get_secret_value() if hub.token else None,
         endpoint=hub.endpoint,
     )
 
 
-async def serve(settings: Settings, listener: socket.socket) -> int:
+async def serve(settings: Settings, listener: socket.socket, development_token: str | None) -> int:
     """Put the parts together and run them."""
     disable_created_metrics()  # type: ignore[no-untyped-call]
     prometheus = CollectorRegistry()
@@ -127,6 +140,7 @@ async def serve(settings: Settings, listener: socket.socket) -> int:
         timer=time.monotonic,
         new_id=lambda: uuid.uuid4().hex,
     )
+    adapting = Adapting(state)
     stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.ask)
@@ -140,13 +154,19 @@ async def serve(settings: Settings, listener: socket.socket) -> int:
             interval=settings.heartbeat_interval_seconds,
             lifecycle=lifecycle,
             beat=state.heartbeat,
+            want=adapting.want,
             random=random.random,
         )
         process = Process(
             state=state,
-            server=server_for(create_app(state)),
+            server=server_for(
+                create_app(state, development_token),
+                # As vLLM's own server, which brings httptools along.
+                native=settings.backend == "vllm" and find_spec("httptools") is not None,
+            ),
             listener=listener,
             heartbeats=heartbeats or None,
+            adapting=adapting,
             stop=stop,
             create_worker=lambda: registry.create(settings.backend, config),
             drain_seconds=settings.drain_seconds,

@@ -94,6 +94,17 @@ class ModelNotServed(WorkerError):
     type = "model_not_found"
 
 
+class Unauthorized(WorkerError):
+    """The token that a route needs is missing or wrong."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    type = "authentication_error"
+
+    def headers(self) -> Mapping[str, str]:
+        """The scheme that is asked for."""
+        return {"www-authenticate": "Bearer"}
+
+
 class RouteNotFound(WorkerError):
     """No such path."""
 
@@ -155,6 +166,10 @@ class NotReady(Unavailable):
     """The model is not loaded yet."""
 
 
+class OutOfMemory(Unavailable):
+    """This worker has not enough memory for the request alone; another one may."""
+
+
 class InputFailed(WorkerError):
     """An element of a request failed that is answered as a whole: the cause, with its place."""
 
@@ -185,13 +200,23 @@ def bug(error: Exception) -> WorkerError:
     return WorkerError(f"the worker has a bug ({type(error).__name__}); its log says where")
 
 
+def is_error(status: int) -> bool:
+    """Whether an HTTP status says that a request was not answered."""
+    return status >= HTTPStatus.BAD_REQUEST
+
+
+def route_not_found(path: str) -> RouteNotFound:
+    """The error for a path that nothing is served at."""
+    return RouteNotFound(
+        f"no route {path}; a ModelWorker has POST /v1/completions, a RewardModel has "
+        "POST /v1/rewards, and both have GET /v1/models"
+    )
+
+
 def from_routing(status: int, method: str, path: str) -> WorkerError:
     """The error for a request that no route took."""
     if status == HTTPStatus.NOT_FOUND:
-        return RouteNotFound(
-            f"no route {path}; a ModelWorker has POST /v1/completions, a RewardModel has "
-            "POST /v1/rewards, and both have GET /v1/models"
-        )
+        return route_not_found(path)
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         return MethodNotAllowed(f"{path} does not take {method}; see the Allow header")
     return BadRequest(f"{method} {path} was not understood")

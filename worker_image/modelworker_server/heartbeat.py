@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +11,7 @@ import httpx
 from pydantic import ValidationError
 
 from modelworker_api import kube, wire
+from modelworker_api.adapters import Adapter
 from modelworker_server.lifecycle import Lifecycle
 
 JITTER: Final = 0.2
@@ -41,6 +42,7 @@ class Heartbeats:
         interval: Seconds between heartbeats until the operator answers another number.
         lifecycle: Says when something changed.
         beat: What to tell now.
+        want: Called with the adapters of an answer that names any; it returns at once.
         random: Uniform in [0, 1), so that a fleet does not beat in step.
     """
 
@@ -53,6 +55,7 @@ class Heartbeats:
         interval: float,
         lifecycle: Lifecycle,
         beat: Callable[[], wire.Heartbeat],
+        want: Callable[[Sequence[Adapter]], None],
         random: Callable[[], float],
     ) -> None:
         self._client = client
@@ -61,6 +64,7 @@ class Heartbeats:
         self._interval = interval
         self._lifecycle = lifecycle
         self._beat = beat
+        self._want = want
         self._random = random
         self._failures: set[str] = set()
         self._told: wire.LoadState | None = None
@@ -105,6 +109,8 @@ class Heartbeats:
         self._told = beat.state
         if reply is not None:
             self._interval = min(max(reply.interval_seconds, MIN_INTERVAL), MAX_INTERVAL)
+            if reply.adapters is not None:
+                self._want(reply.adapters)
         return True
 
     async def _post(self, beat: wire.Heartbeat) -> wire.HeartbeatReply | None:

@@ -46,6 +46,10 @@ class Lifecycle:
         self.reason, self.message = reason, message
         self._move(wire.LoadState.FAILED, None)
 
+    def tell(self) -> None:
+        """Something else changed that the operator should hear at once."""
+        self._changed.set()
+
     async def changed(self) -> None:
         """Return once something changed that the operator should hear at once."""
         await self._changed.wait()

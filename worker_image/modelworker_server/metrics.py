@@ -1,9 +1,9 @@
 """What Prometheus can scrape of a worker."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 
 from modelworker_server.workers.base import Load, ModelInfo
 
@@ -15,6 +15,7 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry, load_now: Callable[[], Load]) -> None:
         self._registry = registry
+        self._others: list[CollectorRegistry] = []
         self._requests = Counter(
             "modelworker_requests", "Answered requests", ["route", "code"], registry=registry
         )
@@ -88,6 +89,18 @@ class Metrics:
         """Say what is served."""
         self._model.labels(info.name, info.revision, info.dtype, str(info.max_model_len)).set(1)
 
+    def add(self, registry: CollectorRegistry) -> None:
+        """Show the metrics of another registry too, but those that are in this one."""
+        self._others.append(registry)
+
     def exposition(self) -> bytes:
         """All of it in Prometheus' text format."""
-        return generate_latest(self._registry)
+        return generate_latest(self)
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric, each name once."""
+        seen: set[str] = set()
+        for registry in (self._registry, *self._others):
+            found = list(registry.collect())
+            yield from (metric for metric in found if metric.name not in seen)
+            seen.update(metric.name for metric in found)

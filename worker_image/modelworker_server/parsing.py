@@ -92,12 +92,13 @@ def _param(place: tuple[int | str, ...]) -> str:
 
 def _sentence(problem: ErrorDetails) -> str:
     path: list[str] = []
+    *_, last = problem["loc"]
     for part in problem["loc"]:
         if isinstance(part, int):
             path.append(f"[{part}]")
         elif part.isidentifier() and part != "str":
             path.append(f".{part}" if path else part)
-            if part in _UNIONS and problem["type"] != "missing":
+            if part in _UNIONS and part != last:
                 return f"{''.join(path)}: {_UNIONS[part]}"
     if problem["type"] == "model_type":
         return f"{''.join(path)}: must be an object"

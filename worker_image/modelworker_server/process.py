@@ -1,20 +1,19 @@
 """The life of a worker process: listen, load, serve, drain. Returns the exit code."""
 
 import asyncio
-import contextlib
 import logging
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import uvicorn
-
 from modelworker_api import wire
+from modelworker_server.adapting import Adapting
 from modelworker_server.errors import LoadError
 from modelworker_server.heartbeat import Heartbeats
+from modelworker_server.http_server import Server
 from modelworker_server.state import ServerState
 from modelworker_server.workers.base import BaseModelWorker
 
@@ -26,8 +25,6 @@ CLOSE_SECONDS: Final = 2.0
 """Longest wait for the engine to give up its work, and for the answers to leave."""
 TERMINATION_LOG_BYTES: Final = 4096
 """What Kubernetes keeps of it."""
-KEEP_ALIVE_SECONDS: Final = 75
-MAX_HEADER_BYTES: Final = 64 * 1024
 
 _log = logging.getLogger(__name__)
 
@@ -65,32 +62,6 @@ class Stop:
         (self.urged if self.asked.is_set() else self.asked).set()
 
 
-class Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the process decides when it ends."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
-        yield
-
-
-def server_for(app: Any) -> Server:
-    """An HTTP/1.1 server with limits against slow and endless clients."""
-    return Server(
-        uvicorn.Config(
-            app,
-            http="h11",
-            ws="none",
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-        )
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Process:
     """The parts of one process, put together by the composition root."""
@@ -99,6 +70,7 @@ class Process:
     server: Server
     listener: socket.socket
     heartbeats: Heartbeats | None
+    adapting: Adapting
     stop: Stop
     create_worker: Callable[[], BaseModelWorker]
     """Imports the engine, which takes seconds: called in a thread."""
@@ -147,8 +119,10 @@ class Process:
         state.loaded()
         info = worker.info
         _log.info("serving %s at revision %s in %s", info.name, info.revision, info.dtype)
+        adapting = asyncio.create_task(self.adapting.run())
         while worker.alive():  # noqa: ASYNC110 - an engine that died can set no event
             await asyncio.sleep(WATCH_SECONDS)
+        adapting.cancel()
         return Failure("EngineDied", "the engine died and cannot recover; the log says why")
 
     def _fail(self, failure: Failure) -> bool:

@@ -6,6 +6,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from modelworker_api import wire
@@ -19,6 +20,11 @@ T = TypeVar("T")
 
 LONG_BODY: Final = 16 * 1024
 """Bytes that a tokenizer takes tens of milliseconds for: streams stand still meanwhile."""
+
+
+def has_body(headers: Headers) -> bool:
+    """Whether a request with these headers has a body (RFC 9112, section 6.3)."""
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 
 @dataclass(frozen=True, slots=True)

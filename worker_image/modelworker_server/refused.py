@@ -7,7 +7,7 @@ Parameters that nobody knows are ignored, as OpenAI and vLLM do.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from modelworker_api import tokens, wire
+from modelworker_api import inference, tokens, wire
 from modelworker_server.errors import UnsupportedParameter
 
 _Neutral = Callable[[Any], bool]
@@ -28,17 +28,13 @@ def _one_of(*values: Any) -> _Neutral:
 _GENERATION: Final[Mapping[str, _Neutral]] = {
     "allowed_token_ids": _empty,
     "bad_words": _empty,
-    "frequency_penalty": _zero,
     "guided_choice": _empty,
     "guided_grammar": _empty,
     "guided_json": _empty,
     "guided_regex": _empty,
-    "logit_bias": _empty,
     "logits_processors": _empty,
     "min_tokens": _zero,
-    "presence_penalty": _zero,
     "prompt_embeds": _empty,
-    "prompt_logprobs": lambda value: value is None or value is False,
     "response_format": lambda value: value is None or value == {"type": "text"},
     "structured_outputs": _empty,
     "truncate_prompt_tokens": _zero,
@@ -65,6 +61,8 @@ _CHAT: Final[Mapping[str, _Neutral]] = {
     "web_search_options": lambda value: value is None,
 }
 
+_TOKENS: Final = ("content_parts", "ec_transfer_params", "features", "kv_transfer_params")
+
 _TOKENIZE: Final[Mapping[str, _Neutral]] = {
     name: _CHAT[name] for name in ("chat_template", "chat_template_kwargs", "tools")
 }
@@ -72,6 +70,14 @@ _TOKENIZE: Final[Mapping[str, _Neutral]] = {
 _REFUSED: Final[Mapping[type[wire.Wire], Mapping[str, _Neutral]]] = {
     wire.CompletionRequest: _COMPLETION,
     wire.ChatCompletionRequest: _CHAT,
+    inference.TokensRequest: dict.fromkeys(
+        ("content_parts", "ec_transfer_params", "features", "kv_transfer_params"), _empty
+    ),
+    inference.TokenSampling: {
+        **_GENERATION,
+        "logprob_token_ids": _empty,
+        "prompt_logprob_token_ids": _empty,
+    },
     tokens.EmbeddingRequest: {"dimensions": _empty, "truncate_prompt_tokens": _zero},
     tokens.TokenizeRequest: _TOKENIZE,
 }
@@ -92,6 +98,8 @@ def refuse_unsupported(shape: type[wire.Wire], data: Mapping[str, Any]) -> None:
             raise UnsupportedParameter(
                 f"{name} is not supported by this worker; leave it out", param=name
             )
+    if shape is inference.TokensRequest and isinstance(params := data.get("sampling_params"), dict):
+        refuse_unsupported(inference.TokenSampling, params)
     for field, messages in _conversations(data):
         for message in messages:
             for part in _MESSAGE_PARTS:

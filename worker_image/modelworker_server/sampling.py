@@ -1,6 +1,6 @@
 """The sampling parameters of a request, checked."""
 
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from modelworker_api import wire
 from modelworker_server.errors import BadRequest
@@ -13,6 +13,9 @@ MAX_LOGPROBS: Final = 20
 MAX_STOP_CHARACTERS: Final = 1024
 MAX_FACTOR: Final = 100.0
 """Largest temperature and repetition penalty: beyond it float32 only loses digits."""
+MAX_BIAS: Final = 100.0
+MAX_BIASED: Final = 1024
+"""Tokens of a `logit_bias`."""
 MAX_SEED: Final = 2**63 - 1
 GREEDY_BELOW: Final = 1e-5
 """Temperatures under it are greedy, as in vLLM and FastChat: dividing by them overflows."""
@@ -37,6 +40,8 @@ def sampling_params(
     top_k = _or(request.top_k, -1)
     min_p = _or(request.min_p, 0.0)
     penalty = _or(request.repetition_penalty, 1.0)
+    presence = _or(request.presence_penalty, 0.0)
+    frequency = _or(request.frequency_penalty, 0.0)
     n = _or(request.n, 1)
     _check("temperature", temperature, 0 <= temperature <= MAX_FACTOR, f"from 0 to {MAX_FACTOR:g}")
     _check("top_p", top_p, 0 < top_p <= 1, "above 0 and at most 1")
@@ -45,11 +50,14 @@ def sampling_params(
     _check(
         "repetition_penalty", penalty, 0 < penalty <= MAX_FACTOR, f"above 0, up to {MAX_FACTOR:g}"
     )
+    for field, value in (("presence_penalty", presence), ("frequency_penalty", frequency)):
+        _check(field, value, -2 <= value <= 2, "from -2 to 2")
     _check("n", n, 1 <= n <= wire.MAX_N, f"from 1 to {wire.MAX_N}")
     if request.seed is not None:
         _check("seed", request.seed, 0 <= request.seed <= MAX_SEED, f"from 0 to {MAX_SEED}")
-    if logprobs is not None:
-        _check("logprobs", logprobs, 0 <= logprobs <= MAX_LOGPROBS, f"from 0 to {MAX_LOGPROBS}")
+    for field, top in (("logprobs", logprobs), ("prompt_logprobs", request.prompt_logprobs)):
+        if top is not None:
+            _check(field, top, 0 <= top <= MAX_LOGPROBS, f"from 0 to {MAX_LOGPROBS}")
     check_token_ids("stop_token_ids", request.stop_token_ids or [], vocab_size)
     return SamplingParams(
         max_tokens=max_tokens,
@@ -59,6 +67,9 @@ def sampling_params(
         top_k=-1 if top_k >= vocab_size else top_k,
         min_p=min_p,
         repetition_penalty=penalty,
+        presence_penalty=presence,
+        frequency_penalty=frequency,
+        logit_bias=_logit_bias(request.logit_bias or {}, vocab_size),
         n=n,
         seed=request.seed,
         stop=_stops(request.stop),
@@ -70,16 +81,31 @@ def sampling_params(
     )
 
 
-def include_usage(request: wire.SamplingRequest) -> bool:
+def _logit_bias(bias: dict[int, float], vocab_size: int) -> tuple[tuple[int, float], ...]:
+    check_token_ids("logit_bias", list(bias), vocab_size)
+    if len(bias) > MAX_BIASED:
+        raise BadRequest(
+            f"logit_bias has {len(bias)} tokens; at most {MAX_BIASED} are allowed",
+            param="logit_bias",
+        )
+    for value in bias.values():
+        _check("logit_bias", value, abs(value) <= MAX_BIAS, f"from {-MAX_BIAS:g} to {MAX_BIAS:g}")
+    return tuple(bias.items())
+
+
+def include_usage(options: dict[str, Any] | None, *, stream: bool) -> bool:
     """Whether a stream ends with a chunk of token counts.
+
+    Args:
+        options: `stream_options` of the request.
+        stream: Whether a stream is asked for.
 
     Raises:
         BadRequest: for options without a stream, or ones that are not known.
     """
-    options = request.stream_options
     if options is None:
         return False
-    if not request.stream:
+    if not stream:
         raise BadRequest("stream_options needs stream: true", param="stream_options")
     wanted = options.get("include_usage") or False
     if not isinstance(wanted, bool):

@@ -4,9 +4,9 @@ import asyncio
 import base64
 import logging
 import struct
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from fastapi import Request, Response
 from starlette.types import Receive, Scope, Send
@@ -17,7 +17,9 @@ from modelworker_server.connection import while_connected
 from modelworker_server.errors import ClientGone, WorkerError, bug
 from modelworker_server.state import ServerState
 from modelworker_server.translate import EmbeddingJob, Job
-from modelworker_server.workers.base import BaseModelWorker, Sample
+from modelworker_server.workers.base import BaseModelWorker, Sample, SamplingParams, TokenLogprob
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -30,9 +32,11 @@ async def generate(server: ServerState, request: Request, job: Job, answers: Ans
         first = await while_connected(request.receive, _begin(events))
         return EventStream(first, events)
     with server.limiter.admit(job.sequences):
-        samples = await while_connected(request.receive, _generate_all(server.worker, job))
+        samples, response = await while_connected(
+            request.receive, _whole(server.worker, job, answers)
+        )
     server.metrics.tokens(prompt=job.prompt_tokens, completion=token_count(samples))
-    return json_response(answers.whole(samples))
+    return response
 
 
 async def embed(server: ServerState, request: Request, job: EmbeddingJob) -> Response:
@@ -102,6 +106,9 @@ async def _events(server: ServerState, job: Job, answers: Answers) -> AsyncGener
     begun = False
     with server.limiter.admit(job.sequences):
         try:
+            if job.score_top is not None:
+                scores = await _score_all(server.worker, job, job.score_top)
+                await asyncio.to_thread(answers.prompts_scored, scores)
             async with aclosing(_stream_all(server.worker, job)) as parts:
                 async for prompt, part in parts:
                     generated += len(part.token_ids)
@@ -131,9 +138,49 @@ def _event(content: wire.Wire) -> bytes:
     return b"data: " + content.model_dump_json(exclude_unset=True).encode() + b"\n\n"
 
 
+async def _whole(
+    worker: BaseModelWorker, job: Job, answers: Answers
+) -> tuple[list[tuple[Sample, ...]], Response]:
+    """The samples of every prompt, and the answer made of them."""
+    if job.score_top is None:
+        samples = await _generate_all(worker, job)
+        return samples, json_response(answers.whole(samples))
+    generating = asyncio.create_task(_generate_all(worker, job))
+    try:
+        scores = await _score_all(worker, job, job.score_top)
+        samples = await generating
+    finally:
+        await _cancelled([generating])
+
+    def answer() -> Response:
+        answers.prompts_scored(scores)
+        return json_response(answers.whole(samples))
+
+    # A hundred thousand log-probabilities take half a second: streams would stand still.
+    return samples, await asyncio.to_thread(answer)
+
+
+async def _score_all(worker: BaseModelWorker, job: Job, top: int) -> list[tuple[TokenLogprob, ...]]:
+    """What the tokens of every prompt got, from the second one on."""
+    return await _all(worker.score_tokens(ids, top=top) for ids in job.prompts)
+
+
 async def _generate_all(worker: BaseModelWorker, job: Job) -> list[tuple[Sample, ...]]:
-    """The samples of every prompt, all under way at once; the first failure ends the others."""
-    tasks = [asyncio.create_task(worker.generate(ids, job.params)) for ids in job.prompts]
+    """The samples of every prompt; empty ones where the prompt alone is asked for."""
+    if not job.params.max_tokens:
+        return [_nothing(job.params) for _ in job.prompts]
+    return await _all(worker.generate(ids, job.params) for ids in job.prompts)
+
+
+def _nothing(params: SamplingParams) -> tuple[Sample, ...]:
+    """The samples where no token was asked for."""
+    logprobs = None if params.logprobs is None else ()
+    return tuple(Sample(index, "", (), logprobs, "length") for index in range(params.n))
+
+
+async def _all(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """All results, of works under way at once; the first failure ends the others."""
+    tasks = [asyncio.create_task(work) for work in works]
     try:
         return await asyncio.gather(*tasks)
     finally:
@@ -144,6 +191,11 @@ async def _stream_all(
     worker: BaseModelWorker, job: Job
 ) -> AsyncGenerator[tuple[int, Sample], None]:
     """The parts of every prompt's samples with the prompt's position, as they come."""
+    if not job.params.max_tokens:
+        for position in range(len(job.prompts)):
+            for sample in _nothing(job.params):
+                yield position, sample
+        return
     async with AsyncExitStack() as stack:
         streams: list[AsyncIterator[Sample]] = []
         for ids in job.prompts:

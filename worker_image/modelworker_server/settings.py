@@ -4,9 +4,9 @@ import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -15,6 +15,8 @@ from modelworker_api import engine, kube, rewards
 Source = Literal["huggingFace", "local"]
 PREFIX = "MODELWORKER_"
 _WRONG_JSON = "json"
+_VLLM_ONLY = ("vllm", "adapter_dir")
+"""Settings that no other backend reads."""
 
 
 class Settings(BaseSettings):
@@ -52,7 +54,9 @@ class Settings(BaseSettings):
     gguf_file: str | None = Field(
         None, description="name of the GGUF file inside the folder or repository, if it is one"
     )
-    backend: str = Field("transformers", description="engine that runs the model")
+    backend: Literal["transformers", "vllm"] = Field(
+        "transformers", description="engine that runs the model"
+    )
     dtype: Literal["auto", "float16", "bfloat16", "float32"] = Field(
         "auto", description="precision of the weights; auto takes the model's own"
     )
@@ -70,6 +74,11 @@ class Settings(BaseSettings):
         None,
         description='how vLLM runs the model: JSON such as {"tensor_parallel_size": 2}; '
         "for --backend vllm",
+    )
+    adapter_dir: str | None = Field(
+        None,
+        description="folder that local LoRA adapters must be in; without it the folder around "
+        "a local --model; for --backend vllm",
     )
     name: str | None = Field(
         None, description="name of the custom resource; accepted as the model of a request"
@@ -136,6 +145,15 @@ class Settings(BaseSettings):
             raise PydanticCustomError(_WRONG_JSON, "{message}", {"message": message})
         return value
 
+    @model_validator(mode="after")
+    def _fits_the_backend(self) -> Self:
+        given = [name for name in _VLLM_ONLY if getattr(self, name) is not None]
+        if given and self.backend != "vllm":
+            flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+            message = f"{flags}: for --backend vllm, this one is {self.backend}; leave it out"
+            raise PydanticCustomError(_WRONG_JSON, "{message}", {"message": message})
+        return self
+
     @property
     def scoring_config(self) -> rewards.ScoringConfig | None:
         """What `scoring` says, None for a language model."""
@@ -160,11 +178,36 @@ class HubSettings(BaseSettings):
     endpoint: str | None = None
 
 
+class DevelopmentSettings(BaseSettings):
+    """The token of the engine's development routes, from the environment: a secret is no flag."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=f"{PREFIX}DEVELOPMENT_", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    token: SecretStr | None = None
+
+    def token_for(self, settings: Settings) -> str | None:
+        """The token, or None where there are no such routes.
+
+        Raises:
+            InvalidSettings: the routes are asked for, and there is no token.
+        """
+        if not settings.vllm_config.development_routes:
+            return None
+        if self.token is None:
+            raise InvalidSettings(
+                f"--vllm: development_routes needs a token in {PREFIX}DEVELOPMENT_TOKEN: set it "
+                "from a Secret, or leave development_routes out"
+            )
+        return self.token.get_secret_value()
+
+
 class InvalidSettings(Exception):
     """The settings do not describe a worker; one line for each problem."""
 
 
-def tune_libraries() -> None:
+def tune_libraries(settings: Settings) -> None:
     """Defaults for libraries that read the environment when they are imported.
 
     libgomp's idle threads spin for so long that two workers on two cores, or a worker
@@ -175,6 +218,17 @@ def tune_libraries() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
     # vLLM reports what it serves to its authors unless it is told not to.
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    # The engine's processes are all here: what they tell one another is not for the network.
+    os.environ.setdefault("VLLM_HOST_IP", "127.0.0.1")
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    # A domain that requests may name must not lead the worker to another one.
+    os.environ.setdefault("VLLM_MEDIA_URL_ALLOW_REDIRECTS", "0")
+    # As vLLM's own server does: a process with threads is not to be forked.
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    if settings.vllm_config.development_routes:
+        os.environ["VLLM_SERVER_DEV_MODE"] = "1"
+    else:
+        os.environ.pop("VLLM_SERVER_DEV_MODE", None)
 
 
 def load(arguments: Sequence[str]) -> Settings:
@@ -203,6 +257,8 @@ def _fits(shape: type[BaseModel], text: str | None) -> str | None:
 
 
 def _explain(problem: ErrorDetails) -> str:
+    if not problem["loc"]:  # of several settings: the message names them
+        return problem["msg"]
     field = str(problem["loc"][0])
     return _told(problem, f"--{field.replace('_', '-')} ({PREFIX}{field.upper()})")
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import REGISTRY, CollectorRegistry
+from starlette.types import ASGIApp
 
 from modelworker_api import wire
 from modelworker_server.errors import NotReady, Unsupported
@@ -50,9 +51,17 @@ class ServerState:
         """Serve this worker, which may not be loaded yet."""
         self._worker = worker
 
+    @property
+    def engine_api(self) -> ASGIApp | None:
+        """The engine's own application; None if there is none, or not yet."""
+        return None if self._worker is None else self._worker.api
+
     def loaded(self) -> None:
         """The worker's model is there: take work."""
         self.metrics.loaded(self.worker.info)
+        if self.engine_api is not None:
+            # An engine counts in the registry that belongs to the process.
+            self.metrics.add(REGISTRY)
         self.lifecycle.loaded()
 
     def alive(self) -> bool:

@@ -2,21 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from modelworker_api import tokens, wire
 from modelworker_server.conversation import plain_messages
-from modelworker_server.errors import (
-    BadRequest,
-    ContextTooLong,
-    ModelNotServed,
-    UnsupportedParameter,
-)
+from modelworker_server.errors import BadRequest, ContextTooLong, ModelNotServed
 from modelworker_server.parsing import shortened
 from modelworker_server.sampling import check_token_ids, include_usage, sampling_params
 from modelworker_server.workers.base import BaseModelWorker, ModelInfo, SamplingParams
 
 DEFAULT_COMPLETION_TOKENS = 16
 """OpenAI's default for completions; a chat may use the rest of the context."""
+MAX_PROMPT_LOGPROBS: Final = 2**20
+"""Of one answer: each takes about 100 bytes of memory while the answer is put together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +29,15 @@ class Job:
     tokens_as_ids: bool
     echo: tuple[str, ...] | None = None
     """The prompts as texts where the answer repeats them."""
+    prompt_logprobs: int | None = None
+    """The likeliest tokens to list at each position of the prompts; None for no such list."""
+
+    @property
+    def score_top(self) -> int | None:
+        """The likeliest tokens wanted at each position of the prompts; None to score none."""
+        echoed = None if self.echo is None else self.params.logprobs
+        wanted = [top for top in (echoed, self.prompt_logprobs) if top is not None]
+        return max(wanted, default=None)
 
     @property
     def sequences(self) -> int:
@@ -77,32 +84,34 @@ def completion_job(request: wire.CompletionRequest, worker: BaseModelWorker) -> 
     """
     info = worker.info
     require_served(request.model, info)
-    if request.echo and request.logprobs is not None:
-        raise UnsupportedParameter("echo with logprobs is not supported", param="echo")
     prompts = _token_lists(
         "prompt", request.prompt, worker, add_special_tokens=request.add_special_tokens
     )
     longest = max(map(len, prompts))
     params = sampling_params(
         request,
-        max_tokens=_max_tokens(
+        max_tokens=max_tokens(
             request.max_tokens,
             longest,
             info.max_model_len,
             field="prompt",
             default=DEFAULT_COMPLETION_TOKENS,
+            least=0 if request.echo else 1,
         ),
         logprobs=request.logprobs,
         vocab_size=info.vocab_size,
     )
-    return Job(
-        prompts=prompts,
-        params=params,
-        stream=request.stream,
-        include_usage=include_usage(request),
-        return_token_ids=request.return_token_ids,
-        tokens_as_ids=request.return_tokens_as_token_ids,
-        echo=_echoes(request.prompt, prompts, worker) if request.echo else None,
+    return checked(
+        Job(
+            prompts=prompts,
+            params=params,
+            stream=request.stream,
+            include_usage=include_usage(request.stream_options, stream=request.stream),
+            return_token_ids=request.return_token_ids,
+            tokens_as_ids=request.return_tokens_as_token_ids,
+            echo=_echoes(request.prompt, prompts, worker) if request.echo else None,
+            prompt_logprobs=request.prompt_logprobs,
+        )
     )
 
 
@@ -121,7 +130,7 @@ def chat_job(request: wire.ChatCompletionRequest, worker: BaseModelWorker) -> Jo
     prompt = _conversation(request, worker)
     params = sampling_params(
         request,
-        max_tokens=_max_tokens(
+        max_tokens=max_tokens(
             next(iter(limits), None),
             len(prompt),
             info.max_model_len,
@@ -131,14 +140,41 @@ def chat_job(request: wire.ChatCompletionRequest, worker: BaseModelWorker) -> Jo
         logprobs=logprobs,
         vocab_size=info.vocab_size,
     )
-    return Job(
-        prompts=(prompt,),
-        params=params,
-        stream=request.stream,
-        include_usage=include_usage(request),
-        return_token_ids=request.return_token_ids,
-        tokens_as_ids=request.return_tokens_as_token_ids,
+    return checked(
+        Job(
+            prompts=(prompt,),
+            params=params,
+            stream=request.stream,
+            include_usage=include_usage(request.stream_options, stream=request.stream),
+            return_token_ids=request.return_token_ids,
+            tokens_as_ids=request.return_tokens_as_token_ids,
+            prompt_logprobs=request.prompt_logprobs,
+        )
     )
+
+
+def checked(job: Job) -> Job:
+    """The job, if what it asks of its prompts can be given.
+
+    Raises:
+        BadRequest: it would fill the memory, or a stream has no place for it.
+    """
+    if job.stream and job.prompt_logprobs is not None:
+        raise BadRequest(
+            "prompt_logprobs are not part of a stream; leave out stream, or use echo with "
+            "logprobs in /v1/completions",
+            param="prompt_logprobs",
+        )
+    if job.score_top is None:
+        return job
+    numbers = job.prompt_tokens * (job.score_top + 1) * job.params.n
+    if numbers > MAX_PROMPT_LOGPROBS:
+        raise BadRequest(
+            f"the answer would hold {numbers} log-probabilities of prompts; at most "
+            f"{MAX_PROMPT_LOGPROBS} are allowed: send fewer prompts, or ask for fewer alternatives",
+            param="logprobs" if job.prompt_logprobs is None else "prompt_logprobs",
+        )
+    return job
 
 
 def embedding_job(request: tokens.EmbeddingRequest, worker: BaseModelWorker) -> EmbeddingJob:
@@ -153,39 +189,6 @@ def embedding_job(request: tokens.EmbeddingRequest, worker: BaseModelWorker) -> 
         normalize=request.normalize,
         base64=request.encoding_format == "base64",
     )
-
-
-def tokenize(request: tokens.TokenizeRequest, worker: BaseModelWorker) -> tokens.TokenizeResponse:
-    """Token ids of a text or of a conversation; the context length does not limit it.
-
-    Raises:
-        BadRequest: unless exactly one of `prompt` and `messages` is given.
-    """
-    require_served(request.model, worker.info)
-    if (request.prompt is None) == (request.messages is None):
-        raise BadRequest("give either prompt or messages", param="prompt")
-    if request.messages is not None:
-        ids = worker.encode_chat(
-            plain_messages(request.messages), add_generation_prompt=request.add_generation_prompt
-        )
-    else:
-        ids = worker.encode(request.prompt or "", add_special_tokens=request.add_special_tokens)
-    return tokens.TokenizeResponse(
-        count=len(ids), max_model_len=worker.info.max_model_len, tokens=ids
-    )
-
-
-def detokenize(
-    request: tokens.DetokenizeRequest, worker: BaseModelWorker
-) -> tokens.DetokenizeResponse:
-    """Text of token ids.
-
-    Raises:
-        BadRequest: for an id outside the vocabulary.
-    """
-    require_served(request.model, worker.info)
-    check_token_ids("tokens", request.tokens, worker.info.vocab_size)
-    return tokens.DetokenizeResponse(prompt=worker.decode(request.tokens))
 
 
 def _token_lists(
@@ -240,16 +243,31 @@ def _require_fit(field: str, tokens: int, max_model_len: int, *, answer: int = 0
         )
 
 
-def _max_tokens(
-    asked: int | None, prompt: int, max_model_len: int, *, field: str, default: int
+def max_tokens(
+    asked: int | None, prompt: int, max_model_len: int, *, field: str, default: int, least: int = 1
 ) -> int:
-    """Tokens of the answer; one that was asked for is never shortened to fit."""
-    if asked is not None and asked < 1:
+    """Tokens of the answer; one that was asked for is never shortened to fit.
+
+    Args:
+        asked: `max_tokens` of the request.
+        prompt: Tokens of the longest prompt, which is in the request's `field`.
+        max_model_len: Tokens of prompt and answer together.
+        field: Named by an error.
+        default: Where none is asked for; less if the context ends before.
+        least: That may be asked for.
+
+    Raises:
+        BadRequest: for less than `least`.
+        ContextTooLong: for more than there is room for.
+    """
+    if asked is not None and asked < least:
+        hint = "" if least == 0 else "; 0 needs echo in /v1/completions"
         raise BadRequest(
-            f"max_tokens must be at least 1; got {shortened(asked)}", param="max_tokens"
+            f"max_tokens must be at least {least}{hint}; got {shortened(asked)}",
+            param="max_tokens",
         )
-    _require_fit(field, prompt, max_model_len, answer=asked or 1)
-    return asked or min(default, max_model_len - prompt)
+    _require_fit(field, prompt, max_model_len, answer=1 if asked is None else asked)
+    return min(default, max_model_len - prompt) if asked is None else asked
 
 
 def _conversation(request: wire.ChatCompletionRequest, worker: BaseModelWorker) -> tuple[int, ...]:

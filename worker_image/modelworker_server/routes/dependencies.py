@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 
 from modelworker_api import wire
 from modelworker_server.answers import Envelope
+from modelworker_server.reading import has_body
 from modelworker_server.state import ServerState
 from modelworker_server.workers.base import BaseModelWorker
 
@@ -35,6 +36,20 @@ def asked(
     async def read(request: Request) -> T:
         server = ready_server(request)
         return await server.reader.read(request, shape, translate, server.worker)
+
+    return read
+
+
+def asked_or_nothing(
+    shape: type[ShapeT], translate: Callable[[ShapeT, BaseModelWorker], T]
+) -> Callable[[Request], Awaitable[T]]:
+    """The same where a request without a body asks for what the shape's defaults say."""
+    with_body = asked(shape, translate)
+
+    async def read(request: Request) -> T:
+        if has_body(request.headers):
+            return await with_body(request)
+        return translate(shape(), ready_server(request).worker)
 
     return read
 

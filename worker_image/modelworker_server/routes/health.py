@@ -9,6 +9,7 @@ from modelworker_server.routes.dependencies import Server
 router = APIRouter()
 
 
+@router.get("/health")
 @router.get("/healthz")
 async def healthz(server: Server) -> dict[str, str]:
     """200 from the moment the server listens until the engine dies."""

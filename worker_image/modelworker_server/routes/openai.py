@@ -6,7 +6,9 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from modelworker_api import tokens, wire
 from modelworker_server import serving, translate
-from modelworker_server.answers import ChatAnswers, CompletionAnswers, model_list
+from modelworker_server.answers import model_list
+from modelworker_server.answers_chat import ChatAnswers
+from modelworker_server.answers_completions import CompletionAnswers
 from modelworker_server.routes.dependencies import ReadyServer, asked, envelope
 from modelworker_server.translate import EmbeddingJob, Job
 
@@ -26,7 +28,8 @@ async def models(server: ReadyServer) -> Response:
 @router.post("/completions")
 async def completions(job: CompletionJob, request: Request, server: ReadyServer) -> Response:
     """Go on with each prompt."""
-    answers = CompletionAnswers(job, envelope("cmpl", server), server.worker.token_text)
+    worker = server.worker
+    answers = CompletionAnswers(job, envelope("cmpl", server), worker.token_text, worker.decode)
     return await serving.generate(server, request, job, answers)
 
 

@@ -5,17 +5,18 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Response
 
 from modelworker_api import tokens
-from modelworker_server import translate
-from modelworker_server.routes.dependencies import asked
+from modelworker_server import translate_tokens
+from modelworker_server.answers import tokenizer_info
+from modelworker_server.routes.dependencies import ReadyServer, asked
 from modelworker_server.serving import json_response
 
 router = APIRouter()
 
 Tokens = Annotated[
-    tokens.TokenizeResponse, Depends(asked(tokens.TokenizeRequest, translate.tokenize))
+    tokens.TokenizeResponse, Depends(asked(tokens.TokenizeRequest, translate_tokens.tokenize))
 ]
 Text = Annotated[
-    tokens.DetokenizeResponse, Depends(asked(tokens.DetokenizeRequest, translate.detokenize))
+    tokens.DetokenizeResponse, Depends(asked(tokens.DetokenizeRequest, translate_tokens.detokenize))
 ]
 
 
@@ -29,3 +30,9 @@ async def tokenize(tokens: Tokens) -> Response:
 async def detokenize(text: Text) -> Response:
     """Text of token ids."""
     return json_response(text)
+
+
+@router.get("/tokenizer_info")
+async def info(server: ReadyServer) -> Response:
+    """The tokenizer's configuration."""
+    return json_response(tokenizer_info(server.worker))

@@ -43,6 +43,9 @@ class ModelConfig:
     """How to score; None for a language model."""
     vllm: engine.VLLMConfig = field(default_factory=engine.VLLMConfig)
     """How vLLM runs it; the other backends do not read it."""
+    adapter_dir: str | None = None
+    """Folder that is the model's volume, which local adapters must be in; the folder around a
+    local model if None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,12 @@ class SamplingParams:
     top_k: int = -1
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    """Taken from the logit of every token that was generated already; OpenAI's, -2 to 2."""
+    frequency_penalty: float = 0.0
+    """The same, once for each time that the token was generated."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Token ids and what is added to their logits; OpenAI's, -100 to 100."""
     n: int = 1
     seed: int | None = None
     stop: tuple[str, ...] = ()
@@ -89,11 +98,14 @@ class SamplingParams:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """The log-probability of one sampled token, and of the most likely ones."""
+    """The log-probability of one token, sampled or given, and of the most likely ones."""
 
     token_id: int
     logprob: float
     top: tuple[tuple[int, float], ...] = ()
+    rank: int | None = None
+    """How many tokens are at least as likely, so 1 for the likeliest one; None where the
+    worker does not count them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +231,10 @@ class BaseModelWorker(ABC):
     def conversation_template(self) -> str | None:
         """The model's chat template in Jinja, None if it has none."""
 
+    def tokenizer_info(self) -> Mapping[str, Any]:
+        """The tokenizer's configuration, as its `tokenizer_config.json` has it."""
+        raise Unsupported("this worker does not tell its tokenizer's configuration")
+
     # --- work ------------------------------------------------------------------------
 
     async def generate(
@@ -246,7 +262,8 @@ class BaseModelWorker(ABC):
     ) -> tuple[TokenLogprob, ...]:
         """The log-probability of each given token from position `start` (1 or more) on.
 
-        Each is that of the token after those before it, with the `top` likeliest ones.
+        Each is that of the token after those before it, with the `top` likeliest ones and
+        its rank.
         """
         raise Unsupported("this worker gives no log-probabilities of given tokens")
 
@@ -254,10 +271,13 @@ class BaseModelWorker(ABC):
         self,
         inputs: Sequence[Sequence[int]],  # noqa: ARG002 - a subclass uses them
         *,
-        pooling: str,  # noqa: ARG002
+        pooling: str | None,  # noqa: ARG002
         normalize: bool,  # noqa: ARG002
     ) -> list[list[float]]:
-        """One vector of hidden size for each input."""
+        """One vector of hidden size for each input.
+
+        `pooling` None is the way that the model was made for, the mean where it was for none.
+        """
         raise Unsupported("this worker gives no embeddings")
 
     # --- rewards ---------------------------------------------------------------------

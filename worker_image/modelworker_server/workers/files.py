@@ -9,6 +9,8 @@ from modelworker_api.wire import FailureReason
 from modelworker_server.errors import LoadError
 
 _CONFIG: Final = "config.json"
+_ADAPTER_CONFIG: Final = "adapter_config.json"
+_ADAPTER_WEIGHTS: Final = "adapter_model.safetensors"
 _PICKLES: Final = frozenset({".bin", ".pt", ".pth", ".ckpt"})
 _SHOWN: Final = 12
 _EDGE: Final = 1 << 20
@@ -46,6 +48,25 @@ def check_files(names: Collection[str], gguf_file: str | None, where: str) -> No
             "are opened; save the model as safetensors (model.save_pretrained does)",
         )
     raise _not_found(f"no *.safetensors in {where}", top)
+
+
+def check_adapter(names: Collection[str], where: str) -> None:
+    """Check that a folder or repository holds a LoRA adapter that can be loaded.
+
+    Raises:
+        LoadError: ModelNotFound, or ModelUnsupported for pickled weights.
+    """
+    if _ADAPTER_CONFIG not in names:
+        raise _not_found(f"no {_ADAPTER_CONFIG} in {where}", sorted(names))
+    if _ADAPTER_WEIGHTS in names:
+        return
+    if any(PurePosixPath(name).suffix in _PICKLES for name in names):
+        raise LoadError(
+            FailureReason.MODEL_UNSUPPORTED,
+            f"{where} has its weights as a pickle file, which can run any code when it is "
+            "opened; save the adapter as safetensors (peft's save_pretrained does)",
+        )
+    raise _not_found(f"no {_ADAPTER_WEIGHTS} in {where}", sorted(names))
 
 
 def locate(model: str, gguf_file: str | None) -> Path:

@@ -1,7 +1,7 @@
 """Fetching a model from the Hugging Face hub into its cache."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,16 @@ from modelworker_server.workers.runner import one_line
 _log = logging.getLogger(__name__)
 
 
+Check = Callable[[Collection[str], str], None]
+"""Raises `LoadError` unless the files of that name make up what is to be loaded."""
+
+
 def fetch(
-    config: ModelConfig, report: Callable[[int], None], *, cache_dir: Path | None = None
+    config: ModelConfig,
+    report: Callable[[int], None],
+    *,
+    cache_dir: Path | None = None,
+    check: Check | None = None,
 ) -> tuple[Path, str]:
     """Download what is missing of a model.
 
@@ -34,6 +42,7 @@ def fetch(
         report: called with the percent of the bytes that are here.
         cache_dir: where to; `HF_HOME`'s cache if None. A complete copy there is used when the
             hub cannot be reached.
+        check: Looks at the repository's files; that they are a model if None.
 
     Returns:
         The folder and the commit.
@@ -42,15 +51,19 @@ def fetch(
         LoadError: ModelNotFound, ModelUnauthorized, ModelUnsupported or DownloadFailed.
     """
     try:
-        return _fetch(config, report, cache_dir)
+        return _fetch(config, report, cache_dir, check or _model_of(config))
     except LoadError:
         raise
     except Exception as error:
         raise _failure(config, error) from error
 
 
+def _model_of(config: ModelConfig) -> Check:
+    return lambda names, where: check_files(names, config.gguf_file, where)
+
+
 def _fetch(
-    config: ModelConfig, report: Callable[[int], None], cache_dir: Path | None
+    config: ModelConfig, report: Callable[[int], None], cache_dir: Path | None, check: Check
 ) -> tuple[Path, str]:
     # False, not None: without a token of ours none that lies around is sent.
     access: dict[str, Any] = {"token": config.token or False, "endpoint": config.endpoint}
@@ -72,7 +85,7 @@ def _fetch(
         # cache is used or an error raised.
         _log.warning("cannot list the files of %s: %s", config.model, one_line(error))
     else:
-        check_files(names, config.gguf_file, f"repository {config.model}")
+        check(names, f"repository {config.model}")
         files = snapshot_download(**what, dry_run=True, tqdm_class=_counter(0, report))
         total = sum(file.file_size or 0 for file in files if file.will_download)
     folder = Path(snapshot_download(**what, tqdm_class=_counter(total, report)))

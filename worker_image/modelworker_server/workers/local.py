@@ -1,8 +1,8 @@
 """What the workers have in common whose model runs in this process, in an engine thread."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from modelworker_api.wire import LoadState
 from modelworker_server.errors import NotReady
@@ -102,6 +102,10 @@ class LocalWorker(BaseModelWorker):
     def conversation_template(self) -> str | None:
         """The model's chat template in Jinja, None if it has none."""
         return self._ready_tokens().template()
+
+    def tokenizer_info(self) -> Mapping[str, Any]:
+        """The tokenizer's configuration, as its `tokenizer_config.json` has it."""
+        return self._ready_tokens().configuration()
 
     # --- for subclasses --------------------------------------------------------------
 

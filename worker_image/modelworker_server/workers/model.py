@@ -2,21 +2,23 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Final
+from typing import Final, cast
 
 from modelworker_api.wire import LoadState
 from modelworker_server.errors import BadRequest, ContextTooLong, Unavailable
-from modelworker_server.workers.base import Progress, Sample, SamplingParams
+from modelworker_server.workers.base import Progress, Sample, SamplingParams, TokenLogprob
 from modelworker_server.workers.engine import Engine
+from modelworker_server.workers.inputs import Embedding, Scoring
 from modelworker_server.workers.loading import Loaded, load_failure, load_model
 from modelworker_server.workers.local import LocalWorker, on_the_loop
 from modelworker_server.workers.runner import Runner
 from modelworker_server.workers.scheduler import Scheduler
-from modelworker_server.workers.sequences import Delivery, Embedding, Generation
+from modelworker_server.workers.sequences import Delivery, Generation
 from modelworker_server.workers.tokens import Tokens
 
 _STEP_TOKENS: Final = {"cpu": 512, "cuda": 4096}
-"""Prompt tokens read between two decode steps: about a second's work on two CPU cores."""
+"""Tokens of prompts, and of other inputs, that are read between two decode steps: about a
+second's work on two CPU cores."""
 
 
 class ModelWorker(LocalWorker):
@@ -57,8 +59,37 @@ class ModelWorker(LocalWorker):
         self._check_prompt(prompt_ids, params)
         return self._stream(prompt_ids, params)
 
+    async def score_tokens(
+        self, token_ids: Sequence[int], *, top: int, start: int = 1
+    ) -> tuple[TokenLogprob, ...]:
+        """The log-probability of each given token from position `start` (1 or more) on.
+
+        They are natural logarithms of the model's own distribution after the tokens before,
+        as `SamplingParams.logprobs` gives them of sampled tokens.
+
+        Raises:
+            BadRequest: no token, or a start that is outside of them.
+            ContextTooLong: more tokens than the model takes.
+        """
+        limit = self.info.max_model_len
+        if not 1 <= start <= len(token_ids):
+            raise BadRequest(
+                f"start must be from 1 to the number of tokens, {len(token_ids)}; got {start}"
+            )
+        if len(token_ids) > limit:
+            raise ContextTooLong(
+                f"this model's maximum context length is {limit} tokens, but {len(token_ids)} "
+                "were given to be scored; shorten them"
+            )
+        if start == len(token_ids):
+            return ()
+        found = await self._result(
+            lambda deliver: Scoring(token_ids, deliver, top=top, start=start)
+        )
+        return cast("tuple[TokenLogprob, ...]", found)
+
     async def embed(
-        self, inputs: Sequence[Sequence[int]], *, pooling: str, normalize: bool
+        self, inputs: Sequence[Sequence[int]], *, pooling: str | None, normalize: bool
     ) -> list[list[float]]:
         """One vector of hidden size for each input."""
         limit = self.info.max_model_len
@@ -74,7 +105,9 @@ class ModelWorker(LocalWorker):
         if not inputs:
             return []
         vectors = await self._result(
-            lambda deliver: Embedding(inputs, deliver, pooling=pooling, normalize=normalize)
+            lambda deliver: Embedding(
+                inputs, deliver, pooling=pooling or "mean", normalize=normalize
+            )
         )
         assert isinstance(vectors, list)  # noqa: S101 - what an Embedding delivers
         return vectors
@@ -85,8 +118,7 @@ class ModelWorker(LocalWorker):
         samples = await self._result(
             lambda deliver: Generation(prompt_ids, params, deliver, streaming=False)
         )
-        assert isinstance(samples, tuple)  # noqa: S101 - what a Generation delivers
-        return samples
+        return cast("tuple[Sample, ...]", samples)
 
     async def _stream(
         self, prompt_ids: Sequence[int], params: SamplingParams

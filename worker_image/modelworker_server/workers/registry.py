@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Final
 
+from modelworker_api import wire
+from modelworker_server.errors import LoadError
 from modelworker_server.workers.base import BaseModelWorker, ModelConfig
 
 
@@ -17,8 +19,28 @@ def _transformers(config: ModelConfig) -> BaseModelWorker:
     return ModelWorker(config)
 
 
+def _vllm(config: ModelConfig) -> BaseModelWorker:
+    try:
+        import vllm  # noqa: F401, PLC0415 - seconds
+    except ImportError as error:
+        raise LoadError(
+            wire.FailureReason.LOAD_FAILED,
+            f"backend vllm needs the package vllm, which cannot be imported ({error}); install "
+            "modelworker[vllm], or use backend transformers",
+        ) from error
+    if config.scoring is not None:
+        from modelworker_server.scoring import recipes  # noqa: PLC0415
+        from modelworker_server.workers.vllm.reward import VLLMRewardWorker  # noqa: PLC0415
+
+        return VLLMRewardWorker(config, recipes.bind)
+    from modelworker_server.workers.vllm.worker import VLLMWorker  # noqa: PLC0415
+
+    return VLLMWorker(config)
+
+
 BACKENDS: Final[dict[str, Callable[[ModelConfig], BaseModelWorker]]] = {
     "transformers": _transformers,
+    "vllm": _vllm,
 }
 
 

@@ -2,11 +2,17 @@
 
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from modelworker_server.workers.cache import RowCache, padding_mask
+
+NOT_A_NUMBER: Final = (
+    "the model's output is not a number (its dtype overflows, or its weights are damaged); "
+    "try dtype bfloat16 or float32"
+)
+"""What a caller is told when the model's output is NaN or infinite."""
 
 
 class Runner:
@@ -17,6 +23,8 @@ class Runner:
         self._layers = layers
         self._max_rows = max_rows
         self.device: torch.device = model.device
+        self.vocabulary: int = model.config.get_text_config().vocab_size
+        """Logits of each position."""
         # Models whose positions come from the mask alone (ALiBi) take no position_ids.
         self._takes_positions = "position_ids" in inspect.signature(model.forward).parameters
 
@@ -57,21 +65,56 @@ class Runner:
         cache.extend(1)
         return logits
 
-    def hidden_states(self, inputs: Sequence[Sequence[int]]) -> list[torch.Tensor]:
-        """The last hidden states, after the final norm, of each input's tokens."""
-        columns = max(map(len, inputs))
-        # Padded on the right: causal attention never looks there, so no mask is needed.
-        ids = [list(tokens) + [0] * (columns - len(tokens)) for tokens in inputs]
-        output = self._model.base_model(input_ids=self._tensor(ids), use_cache=False)
+    def hidden_states(
+        self, inputs: Sequence[Sequence[int]], cache: RowCache | None = None
+    ) -> list[torch.Tensor]:
+        """The last hidden states, after the final norm, of each input's tokens.
+
+        With a cache of one row there is one input, the next part of that row.
+        """
+        output = self._read(self._model.base_model, inputs, cache)
         return [
             states[: len(tokens)].float()
             for states, tokens in zip(output.last_hidden_state, inputs, strict=True)
+        ]
+
+    def logits(
+        self, inputs: Sequence[Sequence[int]], begin: int, cache: RowCache | None = None
+    ) -> list[torch.Tensor]:
+        """The logits, in the model's own type, after each input's tokens from `begin` on.
+
+        See `hidden_states`. `begin` is below the length of the longest input.
+        """
+        keep = max(map(len, inputs)) - begin
+        output = self._read(self._model, inputs, cache, logits_to_keep=keep)
+        return [
+            logits[: max(0, len(tokens) - begin)]
+            for logits, tokens in zip(output.logits, inputs, strict=True)
         ]
 
     def free(self) -> None:
         """Give cached device memory back after an out-of-memory error."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def _read(
+        self, model: Any, inputs: Sequence[Sequence[int]], cache: RowCache | None, **extra: Any
+    ) -> Any:
+        """The output for inputs that are padded on the right.
+
+        Causal attention never looks there, so no mask is needed.
+        """
+        columns = max(map(len, inputs))
+        ids = [list(tokens) + [0] * (columns - len(tokens)) for tokens in inputs]
+        if cache is None:
+            return model(input_ids=self._tensor(ids), use_cache=False, **extra)
+        if self._takes_positions:
+            begin = cache.width
+            positions = torch.arange(begin, begin + columns, device=self.device)
+            extra["position_ids"] = positions[None, :]
+        output = model(input_ids=self._tensor(ids), past_key_values=cache, use_cache=True, **extra)
+        cache.extend(columns)
+        return output
 
     def _forward(
         self,
@@ -94,15 +137,6 @@ class Runner:
 
     def _tensor(self, values: Sequence[Any]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.long, device=self.device)
-
-
-def pool(states: torch.Tensor, pooling: str, *, normalize: bool) -> list[float]:
-    """One vector from the hidden states of one input: their `mean`, or the `last` one."""
-    vector = states[-1] if pooling == "last" else states.mean(dim=0)
-    if normalize:
-        vector = torch.nn.functional.normalize(vector, dim=0)
-    result: list[float] = vector.tolist()
-    return result
 
 
 def out_of_memory(error: BaseException) -> bool:

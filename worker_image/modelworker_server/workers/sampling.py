@@ -1,14 +1,16 @@
 """Choosing the next tokens of a batch of rows.
 
-The order is that of transformers: repetition penalty, temperature, top_k, top_p, min_p.
+The order is that of vLLM: logit bias, repetition, frequency and presence penalty,
+temperature, top_k, top_p, min_p.
 Log-probabilities are those of the model's own distribution, before all of it. Every row
 draws one number per token from its own generator, so what a row gets does not depend on
 who else is in the batch.
 """
 
 import random
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -31,6 +33,14 @@ class Chooser:
         seed = None if params.seed is None else f"{params.seed}:{index}"
         self._random = random.Random(seed)  # noqa: S311 - sampling, not cryptography
         self._seen = set(prompt_ids) if params.repetition_penalty != 1.0 else None
+        counts = params.presence_penalty != 0 or params.frequency_penalty != 0
+        self._counts: Counter[int] | None = Counter() if counts else None
+
+    @property
+    def changes_logits(self) -> bool:
+        """Whether the row is not drawn from the model's own distribution."""
+        seen, counts = self._seen is not None, self._counts is not None
+        return seen or counts or bool(self.params.logit_bias)
 
     def draw(self) -> float:
         """A number in (0, 1]."""
@@ -40,15 +50,27 @@ class Chooser:
         """Note a token that was chosen."""
         if self._seen is not None:
             self._seen.add(token_id)
+        if self._counts is not None:
+            self._counts[token_id] += 1
 
-    def penalise(self, logits: torch.Tensor) -> None:
-        """Apply the repetition penalty to this row's logits in place."""
-        if self._seen is None:
-            return
-        seen = torch.tensor(sorted(self._seen), device=logits.device)
-        scores = logits[seen]
-        penalty = self.params.repetition_penalty
-        logits[seen] = torch.where(scores < 0, scores * penalty, scores / penalty)
+    def change(self, logits: torch.Tensor) -> None:
+        """Apply the bias and the penalties to this row's logits in place."""
+        params, device = self.params, logits.device
+        if params.logit_bias:
+            ids, bias = zip(*params.logit_bias, strict=True)
+            logits[torch.tensor(ids, device=device)] += torch.tensor(bias, device=device)
+        if self._seen is not None:
+            seen = torch.tensor(sorted(self._seen), device=device)
+            scores = logits[seen]
+            penalty = params.repetition_penalty
+            logits[seen] = torch.where(scores < 0, scores * penalty, scores / penalty)
+        if self._counts:
+            ids, counts = zip(*self._counts.items(), strict=True)
+            times = torch.tensor(counts, dtype=logits.dtype, device=device)
+            # OpenAI's formula: of generated tokens alone, as in vLLM.
+            logits[torch.tensor(ids, device=device)] -= (
+                times * params.frequency_penalty + params.presence_penalty
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +92,10 @@ def choose(logits: torch.Tensor, rows: Sequence[Chooser]) -> list[Choice | None]
         One choice a row; None where the logits hold no finite maximum.
     """
     raw = logits
-    if any(row.params.repetition_penalty != 1.0 for row in rows):
+    if any(row.changes_logits for row in rows):
         logits = logits.clone()
         for scores, row in zip(logits, rows, strict=True):
-            row.penalise(scores)
+            row.change(scores)
     best, ids = logits.max(dim=-1)
     sampled = [i for i, row in enumerate(rows) if row.params.temperature >= _GREEDY_BELOW]
     if sampled:
@@ -135,16 +157,34 @@ def _logprobs(
     indexes = [i for i, count in wanted.items() if count is not None]
     if not indexes:
         return {}
-    logprobs = raw[indexes].log_softmax(dim=-1)
-    chosen = logprobs.gather(1, ids[indexes][:, None]).squeeze(1).tolist()
-    most = min(max(wanted[i] or 0 for i in indexes), raw.shape[-1])
-    top = logprobs.topk(most)
-    pairs = [
-        tuple(zip(top_ids, values, strict=True))
-        for top_ids, values in zip(top.indices.tolist(), top.values.tolist(), strict=True)
-    ]
-    token_ids = ids.tolist()
+    most = max(wanted[i] or 0 for i in indexes)
+    found = logprobs_of(raw[indexes], ids[indexes], most)
     return {
-        i: TokenLogprob(token_ids[i], chosen[at], pairs[at][: wanted[i]])
-        for at, i in enumerate(indexes)
+        i: replace(logprob, top=logprob.top[: wanted[i]])
+        for i, logprob in zip(indexes, found, strict=True)
     }
+
+
+def logprobs_of(logits: torch.Tensor, ids: torch.Tensor, top: int) -> list[TokenLogprob]:
+    """The log-probability of one token in each row, of the `top` likeliest ones, and its rank.
+
+    Args:
+        logits: the model's output, one row of its vocabulary for each token.
+        ids: the tokens, on the same device.
+        top: how many of the likeliest tokens to tell, at most the whole vocabulary.
+    """
+    logprobs = logits.float().log_softmax(dim=-1)
+    chosen = logprobs.gather(1, ids[:, None])
+    ranks = (logprobs >= chosen).sum(dim=-1)
+    best = logprobs.topk(min(top, logprobs.shape[-1]))
+    return [
+        TokenLogprob(token_id, logprob, tuple(zip(top_ids, values, strict=True)), rank)
+        for token_id, logprob, top_ids, values, rank in zip(
+            ids.tolist(),
+            chosen.squeeze(1).tolist(),
+            best.indices.tolist(),
+            best.values.tolist(),
+            ranks.tolist(),
+            strict=True,
+        )
+    ]

@@ -1,36 +1,31 @@
 """Who is read, decoded and finished in each step of the engine.
 
 A step reads at most one part of the waiting prompts, starts the samples that have a free row,
-decodes one token of every running row, and embeds at most one batch.
+decodes one token of every running row, and reads at most one batch of other inputs.
 """
 
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
 
 import torch
 
-from modelworker_server.errors import Unavailable
+from modelworker_server.errors import OutOfMemory, Unavailable
 from modelworker_server.workers.base import Load
+from modelworker_server.workers.inputs import InputCall
 from modelworker_server.workers.jobs import Job, Reading, Ready
-from modelworker_server.workers.runner import Runner, one_line, out_of_memory, pool
+from modelworker_server.workers.reader import InputReader
+from modelworker_server.workers.runner import NOT_A_NUMBER, Runner, one_line, out_of_memory
 from modelworker_server.workers.sampling import Choice, choose
 from modelworker_server.workers.sequences import (
     Call,
     Continuation,
     Delivery,
-    Embedding,
     Event,
     Generation,
 )
 
 _log = logging.getLogger(__name__)
-
-_NOT_A_NUMBER: Final = (
-    "the model's output is not a number (its dtype overflows, or its weights are damaged); "
-    "try dtype bfloat16 or float32"
-)
 
 
 class Scheduler:
@@ -60,7 +55,6 @@ class Scheduler:
         self._max_running = max_running
         self._limit = max_running
         self._step_tokens = step_tokens
-        self._embed_tokens = step_tokens
         self._eos_ids = eos_ids
         self._decode_text = decode
         self._waiting: deque[Job] = deque()
@@ -68,12 +62,12 @@ class Scheduler:
         self._ready: deque[Ready] = deque()
         self._rows: list[Continuation] = []
         self._cache = runner.new_cache()
-        self._embeddings: deque[Embedding] = deque()
+        self._inputs = InputReader(runner, step_tokens=step_tokens)
 
     def add(self, call: Call) -> None:
         """Take a call in; its work begins when rows are free, first come first served."""
-        if isinstance(call, Embedding):
-            self._embeddings.append(call)
+        if isinstance(call, InputCall):
+            self._inputs.add(call)
         elif isinstance(call, Generation):
             skip = call.params.skip_special_tokens
             call.start(lambda ids: self._decode_text(ids, skip), self._eos_ids)
@@ -81,13 +75,14 @@ class Scheduler:
 
     def idle(self) -> bool:
         """Whether there is nothing to do."""
-        return not (self._waiting or self._reading or self._ready or self._rows or self._embeddings)
+        texts = self._waiting or self._reading or self._ready or self._rows
+        return not (texts or self._inputs.calls())
 
     def load(self) -> Load:
         """Requests that have begun and those that wait."""
         running = {id(request) for request in self._begun()}
         waiting = {id(job.request) for job in self._waiting} - running
-        return Load(running=len(running), waiting=len(waiting) + len(self._embeddings))
+        return Load(running=len(running), waiting=len(waiting) + len(self._inputs.calls()))
 
     def step(self) -> None:
         """Do one step of everything. Raises only what leaves the device unusable."""
@@ -101,12 +96,12 @@ class Scheduler:
                 work()
             except Exception as error:
                 self._recover(error, abandon)
-        if self._embeddings:
-            self._embed()
+        self._read_inputs()
 
     def fail_all(self, error: Exception) -> None:
         """End every call with an error."""
-        for call in [*self._begun(), *(job.request for job in self._waiting), *self._embeddings]:
+        waiting = [job.request for job in self._waiting]
+        for call in [*self._begun(), *waiting, *self._inputs.calls()]:
             self._fail(call, error)
 
     def _begun(self) -> list[Generation]:
@@ -122,7 +117,7 @@ class Scheduler:
         """Drop what has failed and what callers no longer want."""
         self._waiting = deque(job for job in self._waiting if _wanted(job.request))
         self._ready = deque(ready for ready in self._ready if _wanted(ready.job.request))
-        self._embeddings = deque(call for call in self._embeddings if _wanted(call))
+        self._inputs.drop(lambda call: not _wanted(call))
         if self._reading and not any(_wanted(job.request) for job in self._reading.jobs):
             self._reading = None
         self._keep_rows([row for row in self._rows if _wanted(row.request)])
@@ -180,30 +175,15 @@ class Scheduler:
         choices = choose(logits, [row.chooser for row in self._rows])
         self._keep_rows(self._push(self._rows, choices))
 
-    def _embed(self) -> None:
-        """One batch of inputs, of as many callers as fit."""
-        batch: list[tuple[Embedding, int, Sequence[int]]] = []
-        width = 0
-        for call in self._embeddings:
-            for index, tokens in call.pending:
-                width = max(width, len(tokens))
-                if batch and width * (len(batch) + 1) > self._embed_tokens:
-                    break
-                batch.append((call, index, tokens))
+    def _read_inputs(self) -> None:
         try:
-            states = self._runner.hidden_states([tokens for _, _, tokens in batch])
+            for call, result in self._inputs.step():
+                self._finish(call, result)
         except Exception as error:
-            if out_of_memory(error) and len(batch) > 1:
-                self._embed_tokens = max(1, self._embed_tokens // 2)
+            if out_of_memory(error) and self._inputs.shrink():
                 self._runner.free()
             else:
-                self._recover(error, lambda: [call for call, _, _ in batch])
-            return
-        for (call, index, _), state in zip(batch, states, strict=True):
-            call.vectors[index] = pool(state, call.pooling, normalize=call.normalize)
-            call.pending.popleft()
-            if not call.pending:
-                self._finish(call, call.vectors)
+                self._recover(error, self._inputs.abandon)
 
     # --- results -----------------------------------------------------------------------
 
@@ -215,7 +195,7 @@ class Scheduler:
         for sequence, choice in zip(sequences, choices, strict=True):
             request = sequence.request
             if choice is None:
-                self._fail(request, Unavailable(_NOT_A_NUMBER))
+                self._fail(request, Unavailable(NOT_A_NUMBER))
                 continue
             sequence.push(choice)
             if request.streaming and sequence.news():
@@ -254,7 +234,7 @@ class Scheduler:
             _log.warning("out of memory: going on with %d rows at most", self._limit)
             return
         _log.error("a step of the engine failed", exc_info=error)
-        answer = Unavailable(_step_failed(error))
+        answer = _step_failed(error)
         answer.__cause__ = error
         for call in abandon():
             self._fail(call, answer)
@@ -292,10 +272,12 @@ def _wanted(call: Call) -> bool:
     return not (call.finished or call.cancelled)
 
 
-def _step_failed(error: Exception) -> str:
+def _step_failed(error: Exception) -> Unavailable:
     if out_of_memory(error):
-        return (
+        return OutOfMemory(
             "the worker ran out of memory on this request alone; ask for fewer tokens, or give "
             "the worker more memory or a lower maximum length"
         )
-    return f"the model failed on this request ({one_line(error)}); the worker's log has more"
+    return Unavailable(
+        f"the model failed on this request ({one_line(error)}); the worker's log has more"
+    )

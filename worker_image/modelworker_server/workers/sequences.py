@@ -1,6 +1,5 @@
 """One request inside the engine, and the sequences that are decoded for it."""
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -22,7 +21,15 @@ class Scored:
     results: tuple[Result, ...]
 
 
-Delivery: TypeAlias = Sample | tuple[Sample, ...] | list[list[float]] | Scored | Exception | None
+Delivery: TypeAlias = (
+    Sample
+    | tuple[Sample, ...]
+    | tuple[TokenLogprob, ...]
+    | list[list[float]]
+    | Scored
+    | Exception
+    | None
+)
 """Parts of a stream and None at its end, or one complete result, or why there is none."""
 
 
@@ -129,21 +136,3 @@ class Continuation:
             finish_reason=self.finish_reason,
             stop_reason=self.stop_reason,
         )
-
-
-class Embedding(Call):
-    """Inputs to embed, and the vectors found so far."""
-
-    def __init__(
-        self,
-        inputs: Sequence[Sequence[int]],
-        deliver: Callable[[Delivery], None],
-        *,
-        pooling: str,
-        normalize: bool,
-    ) -> None:
-        super().__init__(deliver)
-        self.pending = deque(enumerate(inputs))
-        self.vectors: list[list[float]] = [[] for _ in inputs]
-        self.pooling = pooling
-        self.normalize = normalize

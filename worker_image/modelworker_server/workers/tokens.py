@@ -1,12 +1,30 @@
 """Text to tokens and back, and the chat template."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from jinja2.exceptions import TemplateError
+from transformers import AddedToken
 
 from modelworker_server.errors import BadRequest
 from modelworker_server.workers.base import Message
+
+_NAMES: Final = 2**16
+"""Texts of tokens that are kept: log-probabilities name the same ones over and over."""
+
+_CONFIGURATION: Final = (
+    "add_bos_token",
+    "add_eos_token",
+    "add_prefix_space",
+    "added_tokens_decoder",
+    "clean_up_tokenization_spaces",
+    "legacy",
+    "model_max_length",
+    "split_special_tokens",
+)
+"""What is told of a tokenizer's configuration, beside its special tokens."""
+_TOKEN_FLAGS: Final = ("lstrip", "normalized", "rstrip", "single_word", "special")
 
 
 class Tokens:
@@ -17,6 +35,8 @@ class Tokens:
         self._decode = _plain_decode(tokenizer)
         self._anchor: list[int] = tokenizer.encode("a", add_special_tokens=False)[-1:]
         self._anchor_text = self._decode(self._anchor, False)
+        self.text_of = lru_cache(maxsize=_NAMES)(self._text_of)
+        """One token's text with the space that it begins with."""
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Token ids of a text; BOS is not added to a text that begins with its name."""
@@ -39,8 +59,14 @@ class Tokens:
         except OverflowError as error:
             raise BadRequest("a token id is out of range") from error
 
-    def text_of(self, token_id: int) -> str:
-        """One token's text with the space that it begins with."""
+    def configuration(self) -> dict[str, Any]:
+        """What `tokenizer_config.json` says of this tokenizer, without paths of this machine."""
+        given = self._tokenizer.init_kwargs
+        told = {name: _plain(given[name]) for name in _CONFIGURATION if name in given}
+        specials = _plain(self._tokenizer.special_tokens_map)
+        return {"tokenizer_class": type(self._tokenizer).__name__, **told, **specials}
+
+    def _text_of(self, token_id: int) -> str:
         return self.decode([*self._anchor, token_id], False)[len(self._anchor_text) :]
 
     def encode_chat(
@@ -117,3 +143,14 @@ def _plain_decode(tokenizer: Any) -> Callable[[list[int], bool], str]:
     return lambda ids, skip: tokenizer.decode(
         ids, skip_special_tokens=skip, clean_up_tokenization_spaces=False
     )
+
+
+def _plain(value: Any) -> Any:
+    """A value of a tokenizer's configuration as JSON has it."""
+    if isinstance(value, dict):
+        return {str(name): _plain(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, AddedToken):
+        return {name: getattr(value, name) for name in ("content", *_TOKEN_FLAGS)}
+    return value

@@ -1,13 +1,14 @@
 """From a configuration to a reward model in memory, or a reason why not. No remote code runs."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-from modelworker_api.rewards import ReferenceModel, ScoringConfig
+from modelworker_api.rewards import ScoringConfig
 from modelworker_api.wire import FailureReason, LoadState
 from modelworker_server.errors import LoadError, WorkerError
 from modelworker_server.scoring.batching import Backbone
@@ -50,6 +51,19 @@ class Bind(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Bound:
+    """A recipe that fits a checkpoint, before the checkpoint's weights are read."""
+
+    source: Source
+    scorer: Scorer
+    tokenizer: Any
+    """The tokenizer of transformers; `tokens` is the same for the routes."""
+    tokens: Tokens
+    max_model_len: int
+    """Tokens of the longest input."""
+
+
+@dataclass(frozen=True, slots=True)
 class LoadedReward:
     """A reward model, and what the worker must know of it."""
 
@@ -70,8 +84,19 @@ def load_reward(config: ModelConfig, report: Report, bind: Bind) -> LoadedReward
     Raises:
         LoadError: with the reason and the next step.
     """
-    try:
+    with explained():
         return _load(config, report, bind)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turns whatever loading ends with into a `LoadError` that says why, and what to do.
+
+    Raises:
+        LoadError: for any error of the block.
+    """
+    try:
+        yield
     except LoadError:
         raise
     except WorkerError as error:
@@ -82,7 +107,17 @@ def load_reward(config: ModelConfig, report: Report, bind: Bind) -> LoadedReward
         raise load_failure(error) from error
 
 
-def _load(config: ModelConfig, report: Report, bind: Bind) -> LoadedReward:
+def bind_recipe(config: ModelConfig, report: Report, bind: Bind) -> Bound:
+    """Fetch a checkpoint and bind the recipe to it; its weights are not read yet.
+
+    Args:
+        config: what to load; its `scoring` is given.
+        report: told how far the download is.
+        bind: see `recipes.bind`.
+
+    Raises:
+        LoadError: the files are not there, or the recipe does not fit them.
+    """
     scoring = config.scoring
     assert scoring is not None  # noqa: S101 - what makes the configuration a reward model's
     source = _open(config, report)
@@ -90,16 +125,22 @@ def _load(config: ModelConfig, report: Report, bind: Bind) -> LoadedReward:
     tokens = Tokens(tokenizer)
     limit = longest_input(config, source.model_config, tokenizer)
     scorer = bind(scoring, facts_of(source), RewardTokens(tokenizer, tokens), max_tokens=limit)
+    return Bound(source, scorer, tokenizer, tokens, limit)
+
+
+def _load(config: ModelConfig, report: Report, bind: Bind) -> LoadedReward:
+    bound = bind_recipe(config, report, bind)
+    source, scorer, limit = bound.source, bound.scorer, bound.max_model_len
     if scorer.head.kind is HeadKind.LOG_RATIO:
-        reference = _open_reference(config, scoring.reference, report, tokens, limit)
-        parts = build_pair(source, reference, tokens=len(tokenizer))
+        reference = _open_reference(config, report, bound)
+        parts = build_pair(source, reference, tokens=len(bound.tokenizer))
     else:
         parts = build(source, scorer.head)
     return LoadedReward(
         backbones=tuple(Backbone(model, layers=layers) for model, layers in parts.models),
         head=parts.head,
         scorer=scorer,
-        tokens=tokens,
+        tokens=bound.tokens,
         revision=source.revision,
         dtype=dtype_name(parts.models[0][0]),
         max_model_len=limit,
@@ -124,13 +165,8 @@ def _open(config: ModelConfig, report: Report) -> Source:
     )
 
 
-def _open_reference(
-    config: ModelConfig,
-    reference: ReferenceModel | None,
-    report: Report,
-    tokens: Tokens,
-    limit: int,
-) -> Source:
+def _open_reference(config: ModelConfig, report: Report, bound: Bound) -> Source:
+    reference = config.scoring.reference if config.scoring else None
     if reference is None:
         raise LoadError(
             FailureReason.MODEL_UNSUPPORTED,
@@ -142,13 +178,13 @@ def _open_reference(
         model=reference.model,
         revision=reference.revision,
         gguf_file=reference.gguf_file,
-        max_model_len=limit,
+        max_model_len=bound.max_model_len,
         scoring=None,
     )
     source = _open(other, report)
     tokenizer = load_tokenizer(other, source.folder)
     longest_input(other, source.model_config, tokenizer)
-    if Tokens(tokenizer).encode(_PROBE, add_special_tokens=False) != tokens.encode(
+    if Tokens(tokenizer).encode(_PROBE, add_special_tokens=False) != bound.tokens.encode(
         _PROBE, add_special_tokens=False
     ):
         raise other_vocabulary("another tokenizer")

@@ -7,16 +7,16 @@ from typing import Final
 
 import torch
 
-from modelworker_server.errors import BadRequest, Unavailable, WorkerError, bug
+from modelworker_server.errors import BadRequest, Unavailable, WorkerError
 from modelworker_server.scoring.batching import Backbone, Output, Row, cost_of, plan
 from modelworker_server.scoring.values import Row as Numbers
 from modelworker_server.scoring.values import Scorer
 from modelworker_server.workers.base import Load
 from modelworker_server.workers.reward.heads import ReadHead
 from modelworker_server.workers.reward.prefixes import Known, Prefixes, Segment
-from modelworker_server.workers.reward.scorings import ScoreJob, Scoring, Shared
+from modelworker_server.workers.reward.scorings import ScoreJob, Scoring, Shared, combined
 from modelworker_server.workers.runner import one_line, out_of_memory
-from modelworker_server.workers.sequences import Call, Event, Result
+from modelworker_server.workers.sequences import Call, Event
 
 _log = logging.getLogger(__name__)
 
@@ -215,17 +215,9 @@ class RewardScheduler:
 
     def _settle(self, job: ScoreJob, numbers: Sequence[Numbers]) -> None:
         for index in job.indices:
-            job.call.results[index] = self._combine(job, index, numbers)
+            layout = job.call.layouts[index]
+            job.call.results[index] = combined(self._scorer, layout, numbers)
         self._finish(job.call)
-
-    def _combine(self, job: ScoreJob, index: int, numbers: Sequence[Numbers]) -> Result:
-        try:
-            return self._scorer.combine(job.call.layouts[index], numbers)
-        except WorkerError as error:
-            return error
-        except Exception as error:
-            _log.exception("a row could not be made a score")
-            return bug(error)
 
     def _fail(self, jobs: Sequence[ScoreJob], error: WorkerError) -> None:
         """End these inputs with an error, and no others."""

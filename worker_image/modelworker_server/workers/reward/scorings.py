@@ -1,10 +1,14 @@
 """One request for scores inside the engine, and the inputs that it is made of."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from modelworker_server.scoring.values import Layout
+from modelworker_server.errors import BadRequest, WorkerError, bug
+from modelworker_server.scoring.values import Layout, Row, Scorer
 from modelworker_server.workers.sequences import Call, Delivery, Result, Scored
+
+_log = logging.getLogger(__name__)
 
 
 class Scoring(Call):
@@ -78,3 +82,30 @@ class ScoreJob:
     def own_length(self) -> int:
         """Tokens that remain to be run."""
         return len(self.tokens) - self.prefix_length
+
+
+def combined(scorer: Scorer, layout: Layout, rows: Sequence[Row]) -> Result:
+    """An input's scores from what the head gave, or the error of that input alone."""
+    try:
+        return scorer.combine(layout, rows)
+    except WorkerError as error:
+        return error
+    except Exception as error:
+        _log.exception("a row could not be made a score")
+        return bug(error)
+
+
+def unknown_token(layout: Layout, limit: int) -> BadRequest | None:
+    """Why a layout cannot be run: a token that the tokenizer has and the model has not.
+
+    Args:
+        layout: one input.
+        limit: the model's tokens are below it.
+    """
+    largest = max(layout.token_ids)
+    if largest < limit:
+        return None
+    return BadRequest(
+        f"the input has the token {largest}, which the tokenizer knows and the model does not; "
+        "leave that special token out of the text"
+    )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from modelworker_api.wire import LoadState
-from modelworker_server.errors import BadRequest, LoadError, WorkerError
+from modelworker_server.errors import LoadError, WorkerError
 from modelworker_server.scoring.values import (
     Item,
     Layout,
@@ -22,7 +22,7 @@ from modelworker_server.workers.loading import load_failure
 from modelworker_server.workers.local import LocalWorker, not_ready, on_the_loop
 from modelworker_server.workers.reward.loading import Bind, LoadedReward, load_reward
 from modelworker_server.workers.reward.scheduler import BATCH_TOKENS, RewardScheduler
-from modelworker_server.workers.reward.scorings import Scoring
+from modelworker_server.workers.reward.scorings import Scoring, unknown_token
 from modelworker_server.workers.reward.selftest import self_test
 from modelworker_server.workers.runner import out_of_memory
 from modelworker_server.workers.sequences import Result, Scored
@@ -87,7 +87,7 @@ class RewardModelWorker(LocalWorker):
         refused = {
             index: error
             for index, layout in enumerate(layouts)
-            if (error := _unknown_token(layout, limit)) is not None
+            if (error := unknown_token(layout, limit)) is not None
         }
         taken = [layout for index, layout in enumerate(layouts) if index not in refused]
         scored = iter(await self._score(taken))
@@ -160,14 +160,3 @@ def _run(scheduler: RewardScheduler, layouts: Sequence[Layout]) -> Sequence[Resu
     scheduler.events = []
     assert isinstance(delivered, Scored)  # noqa: S101 - what a Scoring delivers
     return delivered.results
-
-
-def _unknown_token(layout: Layout, limit: int) -> BadRequest | None:
-    """Why a layout cannot be run: a token that the tokenizer has and the model has not."""
-    largest = max(layout.token_ids)
-    if largest < limit:
-        return None
-    return BadRequest(
-        f"the input has the token {largest}, which the tokenizer knows and the model does not; "
-        "leave that special token out of the text"
-    )

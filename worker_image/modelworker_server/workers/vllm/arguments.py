@@ -1,8 +1,13 @@
 """The flags of vLLM that a worker is started with: pure."""
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from modelworker_server.workers.base import ModelConfig
+
+_DOMAINS: Final = "--allowed-media-domains"
+_NOWHERE: Final = "nowhere.invalid"
+"""A domain that cannot exist; no domain at all would mean every one."""
 
 
 def serving_flags(config: ModelConfig) -> tuple[str, ...]:
@@ -51,6 +56,9 @@ def _frontend(config: ModelConfig) -> Iterator[str]:
     yield "--disable-fastapi-docs"
     # What a request leaves out is OpenAI's default, not what the model's authors prefer.
     yield from ("--generation-config", "vllm")
+    if not any(argument.startswith(_DOMAINS) for argument in engine.extra_args):
+        # A request could make the worker fetch from inside the cluster: it fetches from nowhere.
+        yield from (_DOMAINS, _NOWHERE)
     if engine.tool_call_parser is not None:
         yield from ("--enable-auto-tool-choice", "--tool-call-parser", engine.tool_call_parser)
     if engine.reasoning_parser is not None:

@@ -1,0 +1,142 @@
+"""What the workers have in common whose engine is vLLM."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from modelworker_api.wire import FailureReason
+from modelworker_server.errors import LoadError
+from modelworker_server.workers.base import (
+    BaseModelWorker,
+    Load,
+    Message,
+    ModelConfig,
+    ModelInfo,
+    Progress,
+)
+from modelworker_server.workers.loading import find_files, load_failure
+from modelworker_server.workers.local import not_ready, on_the_loop
+from modelworker_server.workers.tokens import Tokens
+from modelworker_server.workers.vllm.engine import stop
+from modelworker_server.workers.vllm.stats import EngineStats
+
+
+class EngineWorker(BaseModelWorker):
+    """An engine of vLLM: its tokenizer, its life, and what is told of it.
+
+    A subclass calls `_take` with the engine while it loads, and sets `_info` when it is
+    ready.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        self._config = config
+        self._stats = EngineStats()
+        self._info: ModelInfo | None = None
+        self._engine: AsyncLLM | None = None
+        self._tokens: Tokens | None = None
+
+    @property
+    def info(self) -> ModelInfo:
+        """What was loaded. Raises `NotReady` before `load` is done."""
+        if self._info is None:
+            raise not_ready()
+        return self._info
+
+    async def close(self) -> None:
+        """Give back everything; calls still under way end with `Unavailable`."""
+        if self._engine is not None:
+            stop(self._engine)
+
+    def alive(self) -> bool:
+        """False when the engine has died and only a restart helps."""
+        return self._engine is None or not self._engine.errored
+
+    def load_now(self) -> Load:
+        """How many sequences are running and waiting inside the engine."""
+        if self._engine is None:
+            return Load()
+        return self._stats.load(self._engine.output_processor.get_num_unfinished_requests())
+
+    # --- tokens ----------------------------------------------------------------------
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of a text; BOS is not added to a text that begins with it."""
+        return self._ready_tokens().encode(text, add_special_tokens=add_special_tokens)
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        """Text of token ids."""
+        return self._ready_tokens().decode(token_ids, skip_special_tokens)
+
+    def token_text(self, token_id: int) -> str:
+        """One token as log-probabilities print it."""
+        return self._ready_tokens().text_of(token_id)
+
+    def encode_chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+    ) -> list[int]:
+        """Token ids of a conversation by the model's chat template."""
+        return self._ready_tokens().encode_chat(
+            messages,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+        )
+
+    def conversation_template(self) -> str | None:
+        """The model's chat template in Jinja, None if it has none."""
+        return self._ready_tokens().template()
+
+    # --- for subclasses --------------------------------------------------------------
+
+    async def _find(self, progress: Progress) -> tuple[Path, str]:
+        """The model's folder, downloaded if need be, and its revision.
+
+        Raises:
+            LoadError: with the reason and the next step.
+        """
+        if self._config.gguf_file is not None:
+            raise LoadError(
+                FailureReason.MODEL_UNSUPPORTED,
+                "vLLM does not load GGUF files here: remove ggufFile and name a source with "
+                "safetensors, or use backend Transformers",
+            )
+        report = on_the_loop(progress)
+        try:
+            return await asyncio.to_thread(find_files, self._config, report)
+        except LoadError:
+            raise
+        except Exception as error:
+            raise load_failure(error) from error
+
+    def _take(self, engine: AsyncLLM) -> None:
+        """Work on this engine from now on."""
+        self._engine = engine
+        self._tokens = Tokens(engine.get_tokenizer())
+
+    def _info_of(self, engine: AsyncLLM, revision: str) -> ModelInfo:
+        model = engine.model_config
+        return ModelInfo(
+            name=self._config.name,
+            aliases=self._config.aliases,
+            root=self._config.model,
+            revision=revision,
+            dtype=str(model.dtype).removeprefix("torch."),
+            max_model_len=model.max_model_len,
+            created=self._config.created,
+            vocab_size=model.get_vocab_size(),
+        )
+
+    def _ready_engine(self) -> AsyncLLM:
+        if self._engine is None:
+            raise not_ready()
+        return self._engine
+
+    def _ready_tokens(self) -> Tokens:
+        if self._tokens is None:
+            raise not_ready()
+        return self._tokens
