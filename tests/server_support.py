@@ -15,9 +15,9 @@ import httpx
 from prometheus_client import CollectorRegistry
 
 from modelworker_server.app import create_app
+from modelworker_server.http_server import server_for
 from modelworker_server.lifecycle import Lifecycle
 from modelworker_server.limits import Limiter
-from modelworker_server.process import server_for
 from modelworker_server.reading import Reader
 from modelworker_server.state import ServerState
 from tests.fake_worker import FakeWorker
@@ -108,14 +108,14 @@ class Running:
 
 
 @contextmanager
-def running_server(worker: FakeWorker, **limits: Any) -> Iterator[Running]:
+def running_server(worker: FakeWorker, *, native: bool = False, **limits: Any) -> Iterator[Running]:
     """Serve a worker over real sockets while the block runs."""
     started: list[Running] = []
 
     async def serve() -> None:
         state = state_for(worker, **limits)
         listener = socket.create_server(("127.0.0.1", 0))
-        server = server_for(create_app(state))
+        server = server_for(create_app(state), native=native)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         started.append(Running(url, worker, state, asyncio.get_running_loop()))
         stopped.append(lambda: setattr(server, "should_exit", True))

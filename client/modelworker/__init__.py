@@ -10,6 +10,7 @@ print(RMCall("prm", namespace="research").score(("What is 2+2?", answer)))
 from modelworker._aio import AsyncLM
 from modelworker._batches import Batch
 from modelworker._batches_aio import AsyncBatch
+from modelworker._beams import Beam
 from modelworker._errors import (
     AccessDenied,
     CallTimeout,
@@ -48,6 +49,7 @@ __all__ = [
     "AsyncLM",
     "AsyncRMCall",
     "Batch",
+    "Beam",
     "CallTimeout",
     "Cancelled",
     "Chunk",

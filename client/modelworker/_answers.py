@@ -1,4 +1,7 @@
-"""JSON that workers send -> results. Pure; what does not fit raises `WorkerFailed`."""
+"""JSON that workers send -> results. Pure; what does not fit raises `WorkerFailed`.
+
+What another server leaves out, such as token ids, is None in the result.
+"""
 
 import array
 import base64
@@ -22,6 +25,8 @@ class Answer:
     worker: str | None = None
     revision: str | None = None
     dtype: str | None = None
+    load: str | None = None
+    """The worker's load, in the words of `wire.HEADER_LOAD`."""
 
 
 def completion(answer: Answer, *, n: int) -> Generation:
@@ -76,6 +81,41 @@ def token_count(answer: Answer) -> int:
     return read(answer, lambda body: int(body["count"]))
 
 
+def tokens(answer: Answer) -> list[int]:
+    """The token ids that `POST /tokenize` found."""
+    return read(answer, lambda body: [int(token) for token in body["tokens"]])
+
+
+def echoed(answer: Answer, *, prompt: int, completion: Sequence[int], text: str | None) -> Sample:
+    """The scored continuation in an echo of `prompt` tokens and those of `completion`.
+
+    Args:
+        answer: that of `POST /v1/completions` with `echo` and `logprobs`.
+        prompt: number of tokens before the continuation.
+        completion: the continuation's token ids.
+        text: the continuation as it was given; None to put it together from its tokens.
+
+    Raises:
+        WorkerFailed: if the answer does not score every token of the continuation.
+    """
+
+    def sample(body: Mapping[str, Any]) -> Sample:
+        (choice,) = body["choices"]
+        logprobs = choice["logprobs"]
+        values = logprobs["token_logprobs"][prompt : prompt + len(completion)]
+        if len(values) != len(completion) or None in values:
+            raise ValueError("not every token of the continuation has a log-probability")
+        return Sample(
+            index=0,
+            text="".join(logprobs["tokens"][prompt:][: len(values)]) if text is None else text,
+            token_ids=tuple(completion),
+            logprobs=tuple(values),
+            finish_reason=None,
+        )
+
+    return read(answer, sample)
+
+
 # --- the shapes ----------------------------------------------------------------------
 
 
@@ -110,7 +150,7 @@ def _generation(
     return Generation(
         samples=samples,
         prompt_token_ids=None if prompt_ids is None else tuple(prompt_ids),
-        usage=_usage(body.get("usage") or {}, prompt_ids or (), samples),
+        usage=_usage(body.get("usage") or {}, prompt_ids, samples),
         worker=answer.worker or answer.url,
         model=body["model"],
         revision=answer.revision,
@@ -118,10 +158,13 @@ def _generation(
     )
 
 
-def _usage(usage: Mapping[str, Any], prompt_ids: Sequence[int], samples: Sequence[Sample]) -> Usage:
-    generated = sum(len(sample.token_ids) for sample in samples)
+def _usage(
+    usage: Mapping[str, Any], prompt_ids: Sequence[int] | None, samples: Sequence[Sample]
+) -> Usage:
+    counted = [len(sample.token_ids) for sample in samples if sample.token_ids is not None]
     return Usage(
-        usage.get("prompt_tokens", len(prompt_ids)), usage.get("completion_tokens", generated)
+        usage.get("prompt_tokens", None if prompt_ids is None else len(prompt_ids)),
+        usage.get("completion_tokens", sum(counted) if len(counted) == len(samples) else None),
     )
 
 
@@ -130,7 +173,7 @@ def _completion_sample(choice: Mapping[str, Any]) -> Sample:
     return Sample(
         index=choice["index"],
         text=choice["text"],
-        token_ids=tuple(choice["token_ids"]),
+        token_ids=_ids(choice),
         logprobs=logprobs,
         top_logprobs=top,
         finish_reason=choice["finish_reason"],
@@ -143,7 +186,7 @@ def _chat_sample(choice: Mapping[str, Any]) -> Sample:
     return Sample(
         index=choice["index"],
         text=choice["message"].get("content") or "",
-        token_ids=tuple(choice["token_ids"]),
+        token_ids=_ids(choice),
         logprobs=logprobs,
         top_logprobs=top,
         finish_reason=choice["finish_reason"],
@@ -156,7 +199,7 @@ def _completion_chunk(choice: Mapping[str, Any]) -> Chunk:
     return Chunk(
         index=choice["index"],
         text=choice["text"],
-        token_ids=tuple(choice.get("token_ids") or ()),
+        token_ids=_new_ids(choice, choice["text"]),
         logprobs=logprobs,
         finish_reason=choice.get("finish_reason"),
         stop_reason=choice.get("stop_reason"),
@@ -165,14 +208,25 @@ def _completion_chunk(choice: Mapping[str, Any]) -> Chunk:
 
 def _chat_chunk(choice: Mapping[str, Any]) -> Chunk:
     logprobs, _ = _chat_logprobs(choice.get("logprobs"))
+    text = (choice.get("delta") or {}).get("content") or ""
     return Chunk(
         index=choice["index"],
-        text=(choice.get("delta") or {}).get("content") or "",
-        token_ids=tuple(choice.get("token_ids") or ()),
+        text=text,
+        token_ids=_new_ids(choice, text),
         logprobs=logprobs,
         finish_reason=choice.get("finish_reason"),
         stop_reason=choice.get("stop_reason"),
     )
+
+
+def _ids(choice: Mapping[str, Any]) -> tuple[int, ...] | None:
+    ids = choice.get("token_ids")
+    return None if ids is None else tuple(ids)
+
+
+def _new_ids(choice: Mapping[str, Any], text: str) -> tuple[int, ...] | None:
+    """The ids of a part; a part without text may have none, text without ids hides them."""
+    return _ids(choice) or (None if text and choice.get("token_ids") is None else ())
 
 
 def _completion_logprobs(

@@ -32,9 +32,13 @@ class Work(Generic[T]):
     plan: Callable[[int], Sequence[tuple[int, ...]]]
     """From the number of ready workers: the items of each request, by index."""
     weight: Callable[[Sequence[int]], int]
-    """Estimated tokens of a request."""
+    """What a request weighs at the gate."""
     ask: Callable[[tuple[int, ...]], Awaitable[Sequence[T | ModelWorkerError]]]
     """Sends one request: an outcome for each of its items."""
+    ready: Callable[[], Awaitable[None]] | None = None
+    """What to wait for before the first request; by default the session's workers."""
+    gate: Gate | None = None
+    """What bounds the requests under way; by default the session's gate for tokens."""
 
 
 class AsyncBatch(Generic[T]):
@@ -134,7 +138,7 @@ class AsyncBatch(Generic[T]):
     async def _run(self, session: "Session", progress: bool | None) -> None:
         try:
             if len(self):
-                await session.ready()
+                await (self._work.ready or session.ready)()
             with _progress.counting(session.model, len(self), progress) as self._advance:
                 await self._send(session)
         except ModelWorkerError as error:
@@ -149,7 +153,7 @@ class AsyncBatch(Generic[T]):
             self._publish()
 
     async def _send(self, session: "Session") -> None:
-        gate = session.token_gate
+        gate = self._work.gate or session.token_gate
         async with asyncio.TaskGroup() as group:
             for indices in self._work.plan(len(session.workers)):
                 if not (left := self._left(indices)):

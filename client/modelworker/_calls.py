@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from modelworker import _progress
 from modelworker._answers import Answer
 from modelworker._batch import OnError, in_order
-from modelworker._errors import ModelWorkerError, StreamInterrupted
+from modelworker._errors import ModelWorkerError
 from modelworker._requests import Body
 from modelworker._results import Chunk
+from modelworker._streams import Stream
 
 if TYPE_CHECKING:
     from modelworker._session import Session
@@ -29,6 +30,9 @@ class Call(Generic[Item, Result]):
     parse: Callable[[Answer, Item], Result]
     timeout: float
     """Seconds for each item, retries included."""
+    affinity: Callable[[Item], str | None] | None = None
+    """The key of an item (`_affinity.key_of`): items of one key meet the same worker. None, or
+    a key that is None, for any worker."""
 
 
 async def one(session: "Session", call: Call[Item, Result], item: Item) -> Result:
@@ -65,29 +69,26 @@ async def stream(
     body: Callable[[str], Body],
     parse: Callable[[Answer], list[Chunk]],
     timeout: float,
+    affinity: str | None = None,
 ) -> AsyncGenerator[Chunk, None]:
-    """The parts of one answer as they come; closing this ends the request on the worker."""
+    """The parts of one answer as they come; closing this ends the request on the worker.
+
+    A stream that breaks goes on elsewhere (`_streams`).
+
+    Raises:
+        StreamInterrupted: where it cannot, with what came.
+        ModelWorkerError: what the request ended with before its first part.
+    """
     await session.ready()
-    received: list[Chunk] = []
-    async with (
-        session.gate.place(session.until(timeout)),
-        session.stream(path, body(session.model), timeout) as events,
-        aclosing(events),
-    ):
-        try:
-            async for event in events:
-                for chunk in parse(event):
-                    received.append(chunk)
-                    yield chunk
-        except ModelWorkerError as error:
-            raise StreamInterrupted(
-                f"the stream broke after {len(received)} parts: {error}; what came is in "
-                "`chunks`, `text` and `token_ids`; ask again for the whole answer",
-                tuple(received),
-            ) from error
+    async with session.gate.place(session.until(timeout)):
+        answer = Stream(session, timeout, affinity)
+        async with aclosing(answer.parts(path, body(session.model), parse)) as parts:
+            async for part in parts:
+                yield part
 
 
 async def ask(session: "Session", call: Call[Item, Result], item: Item, until: float) -> Result:
     """The answer for one item by this time of the loop's clock, ready workers being known."""
-    answer = await session.post(call.path, call.body(item, session.model), until)
+    key = None if call.affinity is None else call.affinity(item)
+    answer = await session.post(call.path, call.body(item, session.model), until, key)
     return call.parse(answer, item)

@@ -1,14 +1,19 @@
 """What every client has in common: its settings, its sessions, its two faces."""
 
 import os
-from collections.abc import Sequence
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from modelworker import _settings, _sync
+from modelworker._affinity import Mode
+from modelworker._errors import InvalidRequest
 from modelworker._score_inputs import Aggregation
 from modelworker._sessions import Sessions
-from modelworker._settings import RewardSettings, Settings
+from modelworker._settings import LMSettings, Provider, RewardSettings, Settings
 from modelworker_api import kube
+
+if TYPE_CHECKING:
+    from modelworker._session import Session
 
 
 class Face(Protocol):
@@ -32,9 +37,15 @@ class LMArguments:
         ready_timeout: float = 600.0,
         max_in_flight: int | None = None,
         progress: bool | None = None,
+        affinity: Mode | None = None,
+        adapter: str | None = None,
+        provider: Provider | None = None,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        fallback: "AsyncClient[Any] | SyncClient[Any] | None" = None,
     ) -> None:
         self._set_up(
-            Settings(
+            LMSettings(
                 name=name,
                 namespace=namespace,
                 endpoints=_settings.urls(endpoints),
@@ -44,6 +55,12 @@ class LMArguments:
                 ready_timeout=ready_timeout,
                 max_in_flight=max_in_flight,
                 progress=progress,
+                affinity=affinity,
+                adapter=adapter,
+                provider=_settings.provider_of(provider, base_url),
+                base_url=base_url,
+                api_key=api_key,
+                fallback=_settings_of(fallback),
             )
         )
 
@@ -63,6 +80,7 @@ class RMArguments:
         ready_timeout: float = 600.0,
         max_in_flight: int | None = None,
         progress: bool | None = None,
+        affinity: Mode | None = None,
         aggregation: Aggregation | None = None,
         allow_mixed_revisions: bool = False,
     ) -> None:
@@ -78,6 +96,7 @@ class RMArguments:
                 ready_timeout=ready_timeout,
                 max_in_flight=max_in_flight,
                 progress=progress,
+                affinity=affinity,
                 aggregation=aggregation,
                 allow_mixed_revisions=allow_mixed_revisions,
             )
@@ -94,7 +113,15 @@ class AsyncClient(Generic[S]):
 
     def _set_up(self, settings: S) -> None:
         self._settings = settings
-        self._sessions = Sessions(settings)
+        self._sessions = Sessions(settings, self._session_maker())
+
+    def _session_maker(self) -> "Callable[[Settings], Session]":
+        """What makes the session of an event loop."""
+        # The HTTP library takes longer to import than everything else here: the first client
+        # pays for it, not `import modelworker`.
+        from modelworker._session import Session  # noqa: PLC0415
+
+        return Session
 
     def __getstate__(self) -> S:
         return self._settings
@@ -103,9 +130,7 @@ class AsyncClient(Generic[S]):
         self._set_up(state)
 
     def __repr__(self) -> str:
-        s = self._settings
-        where = f"endpoints={list(s.endpoints)}" if s.endpoints else f"namespace={s.namespace!r}"
-        return f"{type(self).__name__}({s.name!r}, {where})"
+        return f"{type(self).__name__}({self._settings.name!r}, {self._settings.where()})"
 
     async def __aenter__(self) -> Self:
         return self
@@ -167,3 +192,18 @@ class SyncClient(Generic[Core]):
     def in_flight(self) -> dict[str, int]:
         """Calls of this client under way, by worker; those without any are left out."""
         return _sync.run(self.aio.in_flight())
+
+
+def _settings_of(fallback: object) -> LMSettings | None:
+    """The settings of the LM to fall back to.
+
+    Raises:
+        InvalidRequest: if it is none.
+    """
+    if fallback is None:
+        return None
+    core = fallback.aio if isinstance(fallback, SyncClient) else fallback
+    settings = core.__getstate__() if isinstance(core, AsyncClient) else None
+    if not isinstance(settings, LMSettings):
+        raise InvalidRequest(f"fallback must be an LM or an AsyncLM, not {fallback!r:.80}")
+    return settings

@@ -57,11 +57,11 @@ class ClusterUnavailable(ModelWorkerError):
 
 
 class NotInstalled(ModelWorkerError):
-    """The cluster does not know the kind ModelWorker, or RewardModel."""
+    """The cluster does not know the kind, or this Python has not the package of a provider."""
 
 
 class AccessDenied(ModelWorkerError):
-    """The API server refused: no or wrong credentials, or a missing permission."""
+    """The API server or a provider refused: wrong credentials, or a right that is missing."""
 
 
 class Expired(ModelWorkerError):
@@ -108,7 +108,7 @@ class CallTimeout(ModelWorkerError, TimeoutError):
 
 
 class StreamInterrupted(ModelWorkerError):
-    """A stream broke after its first part; it is not repeated. `chunks` holds what came."""
+    """A stream broke and could not go on at another worker. `chunks` holds what came."""
 
     def __init__(self, message: str, chunks: "tuple[Chunk, ...]" = ()) -> None:
         super().__init__(message)
@@ -122,7 +122,7 @@ class StreamInterrupted(ModelWorkerError):
     @property
     def token_ids(self) -> tuple[int, ...]:
         """The token ids received, of all samples in order of arrival."""
-        return tuple(token for chunk in self.chunks for token in chunk.token_ids)
+        return tuple(token for chunk in self.chunks for token in chunk.token_ids or ())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.args[0], self.chunks), self.__dict__
@@ -179,7 +179,7 @@ class PartialBatch(ModelWorkerError):
 
 _CONTEXT_TYPE = "context_length_exceeded"
 _CONTEXT_WORDS = "maximum context length"
-_GATEWAY = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+GATEWAY = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 
 
 def is_success(status: int) -> bool:
@@ -206,7 +206,7 @@ def from_answer(
             f"worker {worker} is over its limit: {said}; "
             "lower max_in_flight, or add replicas with `kubectl scale`"
         )
-    elif status in _GATEWAY:
+    elif status in GATEWAY:
         error = Unavailable(f"worker {worker} is not serving: {said}")
     elif kind == _CONTEXT_TYPE or _CONTEXT_WORDS in said:
         error = ContextTooLong(said)
@@ -221,7 +221,7 @@ def from_answer(
     else:
         error = WorkerFailed(f"worker {worker} failed with HTTP {status}: {said}; see its log")
     error.worker = worker
-    error.retry_after = _seconds(retry_after)
+    error.retry_after = seconds_of(retry_after)
     return error
 
 
@@ -275,7 +275,7 @@ def _words(payload: object) -> tuple[str, str]:
     return str(text), str(payload.get("type") or "")
 
 
-def _seconds(header: str | None) -> float | None:
+def seconds_of(header: str | None) -> float | None:
     """`Retry-After` in seconds; a date or nonsense counts as absent."""
     try:
         seconds = float(header) if header is not None else None

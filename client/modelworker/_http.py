@@ -221,22 +221,23 @@ def _answer(base_url: str, response: httpx.Response, content: bytes) -> Answer:
             worker=base_url,
             retry_after=response.headers.get("retry-after"),
         )
-    return _success(payload, base_url, response)
+    return Answer(payload, base_url, *_origin(response))
 
 
-def _success(payload: object, base_url: str, response: httpx.Response) -> Answer:
-    headers = response.headers
-    return Answer(
-        payload,
-        base_url,
-        worker=headers.get(wire.HEADER_WORKER),
-        revision=headers.get(wire.HEADER_REVISION),
-        dtype=headers.get(wire.HEADER_DTYPE),
+def _origin(response: httpx.Response) -> tuple[str | None, ...]:
+    """What the headers say of who answered: the rest of `Answer`, in its order."""
+    get = response.headers.get
+    return (
+        get(wire.HEADER_WORKER),
+        get(wire.HEADER_REVISION),
+        get(wire.HEADER_DTYPE),
+        get(wire.HEADER_LOAD),
     )
 
 
 async def _events(base_url: str, response: httpx.Response) -> AsyncGenerator[Answer, None]:
     """The JSON of each `data:` line, until `[DONE]`."""
+    origin = _origin(response)
     async for line in _lines(base_url, response):
         if not line.startswith(b"data:"):
             continue
@@ -247,7 +248,7 @@ async def _events(base_url: str, response: httpx.Response) -> AsyncGenerator[Ans
         if isinstance(payload, dict) and (error := payload.get("error")):
             code = error.get("code") if isinstance(error, dict) else None
             raise _errors.from_answer(_errors.as_status(code), payload, worker=base_url)
-        yield _success(payload, base_url, response)
+        yield Answer(payload, base_url, *origin)
     raise _lost(
         _errors.Unavailable(f"worker {base_url} ended the stream without its last event"), base_url
     )

@@ -4,29 +4,35 @@ from collections.abc import Generator, Sequence
 from typing import Any, Literal, Unpack, overload
 
 from modelworker import _sync
-from modelworker._aio import AsyncLM
+from modelworker._aio import AsyncLM, Outcome
 from modelworker._batch import OnError
-from modelworker._client import LMArguments, SyncClient
-from modelworker._errors import ModelWorkerError
-from modelworker._requests import Message, Pooling, Prompt, SamplingOptions
+from modelworker._client import LMArguments
+from modelworker._lm_batches import BatchCalls
+from modelworker._requests import Message, Prompt, SamplingOptions
 from modelworker._results import Chunk, Generation
 
 
-class LM(LMArguments, SyncClient[AsyncLM]):
+class LM(LMArguments, BatchCalls):
     """A language model served by the workers of a ModelWorker, by name.
 
     The workers are found by watching the ModelWorker through the Kubernetes API, and
-    called directly: no API request is made for a call. Each call goes to the ready worker
-    with the fewest calls of ours under way. What fails before its answer began is tried
-    on another worker until the call's time is over; a stream that has begun is never
-    repeated. If no pod can be reached directly, calls from inside the cluster go through
-    the Service.
+    called directly: no API request is made for a call. Each call goes to a ready worker by
+    its load, or by its `session`. What fails before its answer began is tried on another
+    worker until the call's time is over; a stream that breaks goes on at another one where
+    that is exact. If no pod can be reached directly, calls from inside the cluster go
+    through the Service.
 
-    An `LM` can be pickled, used from many threads, and used after a fork. The first call
-    waits for a ready worker.
+    With `provider` it is a model behind an API, called by its official package; the same
+    methods give the same results, and what the API does not tell is None. With `fallback`
+    a call that nobody can answer now goes to another LM: when there is no ready worker in
+    `ready_timeout`, when none can be reached, or all are full until retries are over. What
+    is wrong with a request, or takes too long, does not; neither does a stream that began.
+
+    An `LM` can be pickled, with the key if one was given by argument, used from many
+    threads, and used after a fork. The first call waits for a ready worker.
 
     Args:
-        name: name of the ModelWorker; with `endpoints`, of the served model.
+        name: name of the ModelWorker; with `endpoints` or `provider`, of the served model.
         namespace: its namespace; by default that of the kubeconfig's context or of the
             pod this runs in, else `default`.
         endpoints: base URLs of workers (`http://host:8000`), to do without Kubernetes.
@@ -35,12 +41,26 @@ class LM(LMArguments, SyncClient[AsyncLM]):
         context: context of the kubeconfig; by default its current one.
         timeout: seconds for one prompt, waiting for a worker and retries included; for a
             stream, until its first part and then until each next one.
-        ready_timeout: seconds that the first call waits for a ready worker.
-        max_in_flight: most calls under way at once; by default 64 for each ready worker.
+        ready_timeout: seconds that the first call waits for a ready worker; with a
+            `fallback`, that any call waits, or is tried again, before it is passed on.
+        max_in_flight: most calls under way at once; by default 64 for each ready worker, and
+            64 for another provider.
         progress: show progress of waiting and of long batches; by default on a terminal.
+        affinity: `"prefix"` sends prompts that begin alike to the same worker, which has
+            their beginning in its cache; by default calls that name a `session` alone.
+        adapter: name of a LoRA adapter of the ModelWorker, which answers then.
+        provider: `"modelworker"`, `"openai"` (any server with its API) or `"anthropic"`; by
+            default ModelWorkers, with `base_url` OpenAI's API.
+        base_url: where the API is, as its package takes it (`https://host/v1`); by default
+            where the package's own settings say.
+        api_key: key for the API; by default the package's own environment variable
+            (`OPENAI_API_KEY`, `ANTHROPIC_API_KEY`), read by the first call.
+        fallback: the LM, or AsyncLM, to go on with. It has its own time for each call;
+            options that it does not have are refused as if it was called.
 
     Raises:
         InvalidRequest: for arguments that can never work.
+        NotInstalled: if the provider's package is missing.
     """
 
     _core = AsyncLM
@@ -50,6 +70,7 @@ class LM(LMArguments, SyncClient[AsyncLM]):
         self,
         prompt: str | list[int],
         *,
+        session: str | None = None,
         timeout: float | None = None,
         **options: Unpack[SamplingOptions],
     ) -> Generation: ...
@@ -58,6 +79,7 @@ class LM(LMArguments, SyncClient[AsyncLM]):
         self,
         prompt: list[str] | list[list[int]],
         *,
+        session: str | None = None,
         timeout: float | None = None,
         on_error: Literal["raise"] = "raise",
         **options: Unpack[SamplingOptions],
@@ -67,14 +89,16 @@ class LM(LMArguments, SyncClient[AsyncLM]):
         self,
         prompt: list[str] | list[list[int]],
         *,
+        session: str | None = None,
         timeout: float | None = None,
         on_error: Literal["return"],
         **options: Unpack[SamplingOptions],
-    ) -> list[Generation | ModelWorkerError]: ...
+    ) -> list[Outcome]: ...
     def generate(
         self,
         prompt: Any,
         *,
+        session: str | None = None,
         timeout: float | None = None,
         on_error: OnError = "raise",
         **options: Any,
@@ -83,6 +107,9 @@ class LM(LMArguments, SyncClient[AsyncLM]):
 
         Args:
             prompt: text or token ids, or a list of these.
+            session: name of what belongs together, such as a conversation or a search tree:
+                calls of one name meet the same worker while its load allows, and with it
+                its cache. Of no effect where there is one address.
             timeout: seconds for each prompt, instead of the LM's.
             on_error: for a list: `"raise"` raises the first error and cancels the rest,
                 `"return"` puts each error in its place.
@@ -100,7 +127,11 @@ class LM(LMArguments, SyncClient[AsyncLM]):
             InvalidRequest: for arguments that no worker accepts, at once.
             ModelWorkerError: see the subclasses for what can go wrong.
         """
-        return _sync.run(self.aio.generate(prompt, timeout=timeout, on_error=on_error, **options))
+        return _sync.run(
+            self.aio.generate(
+                prompt, session=session, timeout=timeout, on_error=on_error, **options
+            )
+        )
 
     @overload
     def chat(
@@ -108,6 +139,7 @@ class LM(LMArguments, SyncClient[AsyncLM]):
         messages: Sequence[Message],
         *,
         continue_final_message: bool = False,
+        session: str | None = None,
         timeout: float | None = None,
         **options: Unpack[SamplingOptions],
     ) -> Generation: ...
@@ -117,6 +149,7 @@ class LM(LMArguments, SyncClient[AsyncLM]):
         messages: Sequence[Sequence[Message]],
         *,
         continue_final_message: bool = False,
+        session: str | None = None,
         timeout: float | None = None,
         on_error: Literal["raise"] = "raise",
         **options: Unpack[SamplingOptions],
@@ -127,15 +160,17 @@ class LM(LMArguments, SyncClient[AsyncLM]):
         messages: Sequence[Sequence[Message]],
         *,
         continue_final_message: bool = False,
+        session: str | None = None,
         timeout: float | None = None,
         on_error: Literal["return"],
         **options: Unpack[SamplingOptions],
-    ) -> list[Generation | ModelWorkerError]: ...
+    ) -> list[Outcome]: ...
     def chat(
         self,
         messages: Any,
         *,
         continue_final_message: bool = False,
+        session: str | None = None,
         timeout: float | None = None,
         on_error: OnError = "raise",
         **options: Any,
@@ -145,6 +180,7 @@ class LM(LMArguments, SyncClient[AsyncLM]):
         Args:
             messages: a list of `{"role": ..., "content": ...}`, or a list of such lists.
             continue_final_message: go on with the last message instead of answering it.
+            session: as for `generate`.
             timeout: as for `generate`.
             on_error: as for `generate`.
             **options: as for `generate`.
@@ -160,6 +196,7 @@ class LM(LMArguments, SyncClient[AsyncLM]):
             self.aio.chat(
                 messages,
                 continue_final_message=continue_final_message,
+                session=session,
                 timeout=timeout,
                 on_error=on_error,
                 **options,
@@ -167,7 +204,12 @@ class LM(LMArguments, SyncClient[AsyncLM]):
         )
 
     def stream(
-        self, prompt: Prompt, *, timeout: float | None = None, **options: Unpack[SamplingOptions]
+        self,
+        prompt: Prompt,
+        *,
+        session: str | None = None,
+        timeout: float | None = None,
+        **options: Unpack[SamplingOptions],
     ) -> Generator[Chunk, None, None]:
         """Continue a prompt part by part.
 
@@ -175,6 +217,7 @@ class LM(LMArguments, SyncClient[AsyncLM]):
 
         Args:
             prompt: text or token ids.
+            session: as for `generate`.
             timeout: seconds until the first part, and then until each next one.
             **options: as for `generate`; the parts of several samples interleave.
 
@@ -183,16 +226,18 @@ class LM(LMArguments, SyncClient[AsyncLM]):
 
         Raises:
             InvalidRequest: for arguments that no worker accepts, at once.
-            StreamInterrupted: if it breaks after its first part, with what was received.
+            StreamInterrupted: if it breaks after its first part and cannot go on at another
+                worker, with what was received.
             ModelWorkerError: if it cannot begin.
         """
-        return _sync.iterate(self.aio.stream(prompt, timeout=timeout, **options))
+        return _sync.iterate(self.aio.stream(prompt, session=session, timeout=timeout, **options))
 
     def stream_chat(
         self,
         messages: Sequence[Message],
         *,
         continue_final_message: bool = False,
+        session: str | None = None,
         timeout: float | None = None,
         **options: Unpack[SamplingOptions],
     ) -> Generator[Chunk, None, None]:
@@ -201,71 +246,8 @@ class LM(LMArguments, SyncClient[AsyncLM]):
             self.aio.stream_chat(
                 messages,
                 continue_final_message=continue_final_message,
+                session=session,
                 timeout=timeout,
                 **options,
             )
-        )
-
-    @overload
-    def embed(
-        self,
-        text: str | list[int],
-        *,
-        pooling: Pooling = "mean",
-        normalize: bool = True,
-        timeout: float | None = None,
-    ) -> list[float]: ...
-    @overload
-    def embed(
-        self,
-        text: list[str] | list[list[int]],
-        *,
-        pooling: Pooling = "mean",
-        normalize: bool = True,
-        timeout: float | None = None,
-    ) -> list[list[float]]: ...
-    def embed(
-        self,
-        text: Any,
-        *,
-        pooling: Pooling = "mean",
-        normalize: bool = True,
-        timeout: float | None = None,
-    ) -> Any:
-        """The vector of a text, or of each text of a list.
-
-        Args:
-            text: text or token ids, or a list of these.
-            pooling: `"mean"` over the tokens' last hidden states, or the `"last"` one.
-            normalize: whether the vector has length 1.
-            timeout: seconds for each group of up to 16 texts, instead of the LM's.
-
-        Returns:
-            One vector of the model's hidden size, or for a list a list of them.
-
-        Raises:
-            ModelWorkerError: see the subclasses for what can go wrong.
-        """
-        return _sync.run(
-            self.aio.embed(text, pooling=pooling, normalize=normalize, timeout=timeout)
-        )
-
-    @overload
-    def count_tokens(
-        self, text: str, *, add_special_tokens: bool = True, timeout: float | None = None
-    ) -> int: ...
-    @overload
-    def count_tokens(
-        self, text: list[str], *, add_special_tokens: bool = True, timeout: float | None = None
-    ) -> list[int]: ...
-    def count_tokens(
-        self, text: Any, *, add_special_tokens: bool = True, timeout: float | None = None
-    ) -> Any:
-        """Number of tokens of a text, or of each text of a list, as the worker counts.
-
-        Raises:
-            ModelWorkerError: see the subclasses for what can go wrong.
-        """
-        return _sync.run(
-            self.aio.count_tokens(text, add_special_tokens=add_special_tokens, timeout=timeout)
         )

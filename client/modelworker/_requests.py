@@ -9,7 +9,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from typing import Any, Final, Literal, TypedDict, TypeGuard
+from typing import Any, Final, Literal, TypedDict
 
 from modelworker._errors import InvalidRequest
 
@@ -22,23 +22,28 @@ DEFAULT_MAX_TOKENS: Final = 256
 _MAX_SEED: Final = 2**63 - 1
 
 
-class SamplingOptions(TypedDict, total=False):
-    """The keyword arguments of `generate`, `chat` and the streams; see `Sampling`."""
+class StepOptions(TypedDict, total=False):
+    """The keyword arguments of `step`; see `Sampling`."""
 
-    n: int
     max_tokens: int
     temperature: float
     top_p: float
     top_k: int
     min_p: float
     repetition_penalty: float
-    stop: str | Sequence[str] | None
     stop_token_ids: Sequence[int] | None
-    include_stop_str_in_output: bool
     seed: int | None
-    logprobs: int | None
     ignore_eos: bool
     extra: Mapping[str, Any] | None
+
+
+class SamplingOptions(StepOptions, total=False):
+    """The keyword arguments of `generate`, `chat` and the streams; see `Sampling`."""
+
+    n: int
+    stop: str | Sequence[str] | None
+    include_stop_str_in_output: bool
+    logprobs: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +148,7 @@ def sampling(options: Mapping[str, Any]) -> Sampling:
         return Sampling(**options)
     except TypeError as error:
         if unknown := sorted(set(options) - SamplingOptions.__annotations__.keys()):
-            known = ", ".join(SamplingOptions.__annotations__)
+            known = ", ".join(f.name for f in fields(Sampling))
             raise InvalidRequest(
                 f"unknown argument {', '.join(unknown)}; known are {known}; "
                 "pass another server's own through extra={...}"
@@ -187,9 +192,29 @@ def embedding(inputs: Sequence[Prompt], *, model: str, pooling: Pooling, normali
     }
 
 
-def tokenize(text: str, *, model: str, add_special_tokens: bool) -> Body:
-    """Body of `POST /tokenize`."""
-    return {"model": model, "prompt": text, "add_special_tokens": bool(add_special_tokens)}
+def tokenize(item: str | Sequence[Message], *, model: str, add_special_tokens: bool) -> Body:
+    """Body of `POST /tokenize`; a conversation's special tokens are those of its template."""
+    if isinstance(item, str):
+        return {"model": model, "prompt": item, "add_special_tokens": bool(add_special_tokens)}
+    return {
+        "model": model,
+        "messages": list(item),
+        "add_generation_prompt": True,
+        "add_special_tokens": False,
+    }
+
+
+def echo(prompt: Sequence[int], completion: Sequence[int], *, model: str) -> Body:
+    """Body of `POST /v1/completions` that scores a continuation and generates nothing."""
+    return {
+        "model": model,
+        "prompt": [*prompt, *completion],
+        "n": 1,
+        "max_tokens": 0,
+        "temperature": 1.0,
+        "echo": True,
+        "logprobs": 0,
+    }
 
 
 def _finish(body: Body, params: Sampling, *, stream: bool) -> Body:
@@ -202,105 +227,7 @@ def _finish(body: Body, params: Sampling, *, stream: bool) -> Body:
     return body
 
 
-# --- one or many ---------------------------------------------------------------------
-
-
-def is_one_prompt(prompt: object) -> TypeGuard[Prompt]:
-    """Whether this is one prompt (text or token ids) rather than a list of them.
-
-    Raises:
-        InvalidRequest: if it is neither.
-    """
-    if isinstance(prompt, str):
-        return True
-    if not isinstance(prompt, Sequence) or isinstance(prompt, bytes):
-        raise InvalidRequest(
-            "the prompt must be a string, a list of token ids, or a list of these, "
-            f"not a {type(prompt).__name__}"
-        )
-    return bool(prompt) and not isinstance(prompt[0], str | Sequence)
-
-
-def checked_prompt(prompt: object, what: str = "the prompt") -> Prompt:
-    """A prompt that is not empty, its token ids as plain integers.
-
-    Raises:
-        InvalidRequest: if it is empty or of another type.
-    """
-    if not isinstance(prompt, str | Sequence) or isinstance(prompt, bytes):
-        raise InvalidRequest(
-            f"{what} must be a string or a list of token ids, not a {type(prompt).__name__}"
-        )
-    if not prompt:
-        raise InvalidRequest(f"{what} is empty; give at least one token")
-    return prompt if isinstance(prompt, str) else _token_ids(prompt, what)
-
-
-def checked_prompts(prompts: Sequence[object]) -> list[Prompt]:
-    """Every prompt of a list, checked; the error names the first wrong one."""
-    return [checked_prompt(prompt, f"prompt {i}") for i, prompt in enumerate(prompts)]
-
-
-def checked_texts(texts: Sequence[object]) -> list[str]:
-    """Every text of a list, checked.
-
-    Raises:
-        InvalidRequest: if it is no list, or holds something that is no string.
-    """
-    if isinstance(texts, bytes) or not isinstance(texts, Sequence):
-        raise InvalidRequest(
-            f"text must be a string or a list of strings, not a {type(texts).__name__}"
-        )
-    checked = [text for text in texts if isinstance(text, str)]
-    if len(checked) != len(texts):
-        raise InvalidRequest("text must be a list of strings only")
-    return checked
-
-
-def is_one_conversation(messages: object) -> bool:
-    """Whether this is one conversation rather than a list of them.
-
-    Raises:
-        InvalidRequest: if it is neither.
-    """
-    if isinstance(messages, str | Mapping) or not isinstance(messages, Sequence):
-        raise InvalidRequest(
-            'messages must be a list of {"role": "user", "content": "..."}, or a list of such '
-            f"lists, not a {type(messages).__name__}"
-        )
-    return bool(messages) and isinstance(messages[0], Mapping)
-
-
-def checked_conversation(messages: object, what: str = "the conversation") -> list[Message]:
-    """A conversation of at least one message, each with a role.
-
-    Raises:
-        InvalidRequest: if it is empty or a message is not a mapping with a role.
-    """
-    if isinstance(messages, str) or not isinstance(messages, Sequence) or not messages:
-        raise InvalidRequest(
-            f'{what} must be a list of {{"role": "user", "content": "..."}}, not {messages!r:.80}'
-        )
-    for i, message in enumerate(messages):
-        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
-            raise InvalidRequest(
-                f'message {i} of {what} must be {{"role": "user", "content": "..."}}, '
-                f"not {message!r:.80}"
-            )
-    return list(messages)
-
-
 # --- single values -------------------------------------------------------------------
-
-
-def _token_ids(ids: Sequence[Any], what: str) -> list[int]:
-    wrong = next((t for t in ids if not isinstance(t, Integral) or isinstance(t, bool)), None)
-    if wrong is not None:
-        raise InvalidRequest(f"{what} holds {wrong!r:.80}; give text, or token ids only")
-    plain = [operator.index(token) for token in ids]
-    if min(plain) < 0:
-        raise InvalidRequest(f"{what} holds the negative token id {min(plain)}")
-    return plain
 
 
 def _integer(name: str, value: Any, *, at_least: int, at_most: int | None = None) -> None:

@@ -8,14 +8,16 @@ TopLogprobs = tuple[dict[str, float], ...]
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts of one call."""
+    """Token counts of one call, all samples together; None where the server gave none."""
 
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
 
     @property
-    def total_tokens(self) -> int:
+    def total_tokens(self) -> int | None:
         """Prompt and completion together."""
+        if self.prompt_tokens is None or self.completion_tokens is None:
+            return None
         return self.prompt_tokens + self.completion_tokens
 
 
@@ -24,10 +26,12 @@ class Sample:
     """One answer to a prompt.
 
     `token_ids` holds every generated token, also those of a stop string that was cut
-    from `text`; `logprobs` are natural logarithms under the model's own distribution
-    (before temperature), one for each token id, None where the worker gave none.
-    `finish_reason` is `"stop"` or `"length"`; `stop_reason` is the stop string or id
-    that ended the sample, None at EOS and at the length limit.
+    from `text`, and is None where the server gives none, as other providers do.
+    `logprobs` are natural logarithms under the model's own distribution (before
+    temperature), one for each token, None where the server gave none. `finish_reason` is
+    `"stop"` or `"length"`, else a provider's own word, and None where nothing was
+    generated; `stop_reason` is the stop string or id that ended the sample, None at EOS,
+    at the length limit, and where the provider does not say.
 
     Raises:
         ValueError: if `token_ids` and `logprobs` differ in length.
@@ -35,13 +39,15 @@ class Sample:
 
     index: int
     text: str
-    token_ids: tuple[int, ...]
+    token_ids: tuple[int, ...] | None
     logprobs: tuple[float, ...] | None
     finish_reason: str | None
     stop_reason: str | int | None = None
     top_logprobs: TopLogprobs | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        if self.token_ids is None:
+            return
         for name, values in (("logprobs", self.logprobs), ("top_logprobs", self.top_logprobs)):
             if values is not None and len(values) != len(self.token_ids):
                 raise ValueError(
@@ -64,8 +70,9 @@ class Sample:
 class Generation:
     """The answers to one prompt, in index order, and where they came from.
 
-    `worker` is the pod's name (the URL where the server does not name itself),
-    `revision` and `dtype` are the model's as the worker loaded it.
+    `worker` is the pod's name (the URL where the server does not name itself), `model` the
+    model that answered; `revision` and `dtype` are the model's as the worker loaded it, None
+    where the server does not say.
     """
 
     samples: tuple[Sample, ...]
@@ -87,8 +94,8 @@ class Generation:
         return [sample.text for sample in self.samples]
 
     @property
-    def token_ids(self) -> tuple[int, ...]:
-        """Token ids of the first sample."""
+    def token_ids(self) -> tuple[int, ...] | None:
+        """Token ids of the first sample; None where the server gave none."""
         return self.samples[0].token_ids
 
     @property
@@ -112,11 +119,11 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The new part of one sample in a stream."""
+    """The new part of one sample in a stream; `token_ids` is None where the server gives none."""
 
     index: int
     text: str
-    token_ids: tuple[int, ...] = ()
+    token_ids: tuple[int, ...] | None = ()
     logprobs: tuple[float, ...] | None = None
     finish_reason: str | None = None
     stop_reason: str | int | None = None

@@ -39,6 +39,9 @@ class RMCall(RMArguments, SyncClient[AsyncRMCall]):
         ready_timeout: seconds that the first call waits for a ready worker.
         max_in_flight: most requests under way at once; by default 64 for each ready worker.
         progress: show progress of waiting and of long batches; by default on a terminal.
+        affinity: `"prefix"` sends the answers to one question to one worker, which then
+            computes the question once; None lets load alone decide. Use it where answers to
+            the same questions come in several calls; `session` in a call goes before it.
         aggregation: from the scores of the steps to one: `"min"`, `"last"`, `"prod"`,
             `"mean"` or `"sum"`; by default the model's own.
         allow_mixed_revisions: take scores of any revision and recipe.
@@ -50,17 +53,26 @@ class RMCall(RMArguments, SyncClient[AsyncRMCall]):
     _core = AsyncRMCall
 
     @overload
-    def __call__(self, pairs: tuple[str, str], lm_step_tag: str | None = None) -> list[float]: ...
+    def __call__(
+        self, pairs: tuple[str, str], lm_step_tag: str | None = None, *, session: str | None = None
+    ) -> list[float]: ...
     @overload
     def __call__(
-        self, pairs: Sequence[tuple[str, str]], lm_step_tag: str | None = None
+        self,
+        pairs: Sequence[tuple[str, str]],
+        lm_step_tag: str | None = None,
+        *,
+        session: str | None = None,
     ) -> list[list[float]]: ...
-    def __call__(self, pairs: Any, lm_step_tag: str | None = None) -> Any:
+    def __call__(
+        self, pairs: Any, lm_step_tag: str | None = None, *, session: str | None = None
+    ) -> Any:
         """The score of each step, in the shape of OpenR's reward calls.
 
         Args:
             pairs: a question and its answer, or a list of such pairs.
             lm_step_tag: what separates the steps of an answer; by default the model's own.
+            session: as for `score`.
 
         Returns:
             One score for each step, or for a list of pairs a list of such lists.
@@ -69,7 +81,7 @@ class RMCall(RMArguments, SyncClient[AsyncRMCall]):
             ScoreError: if an answer has no score; the whole call fails.
             ModelWorkerError: see the subclasses for what else can go wrong.
         """
-        return _sync.run(self.aio(pairs, lm_step_tag))
+        return _sync.run(self.aio(pairs, lm_step_tag, session=session))
 
     @overload
     def score(
@@ -79,6 +91,7 @@ class RMCall(RMArguments, SyncClient[AsyncRMCall]):
         steps: Steps | None = None,
         separator: str | None = None,
         aggregation: Aggregation | None = None,
+        session: str | None = None,
         timeout: float | None = None,
         on_error: Literal["raise"] = "raise",
     ) -> Score: ...
@@ -90,6 +103,7 @@ class RMCall(RMArguments, SyncClient[AsyncRMCall]):
         steps: Steps | None = None,
         separator: str | None = None,
         aggregation: Aggregation | None = None,
+        session: str | None = None,
         timeout: float | None = None,
         on_error: Literal["raise"] = "raise",
     ) -> list[Score]: ...
@@ -101,6 +115,7 @@ class RMCall(RMArguments, SyncClient[AsyncRMCall]):
         steps: Steps | None = None,
         separator: str | None = None,
         aggregation: Aggregation | None = None,
+        session: str | None = None,
         timeout: float | None = None,
         on_error: Literal["return"],
     ) -> Outcome: ...
@@ -112,6 +127,7 @@ class RMCall(RMArguments, SyncClient[AsyncRMCall]):
         steps: Steps | None = None,
         separator: str | None = None,
         aggregation: Aggregation | None = None,
+        session: str | None = None,
         timeout: float | None = None,
         on_error: Literal["return"],
     ) -> list[Outcome]: ...
@@ -122,6 +138,7 @@ class RMCall(RMArguments, SyncClient[AsyncRMCall]):
         steps: Steps | None = None,
         separator: str | None = None,
         aggregation: Aggregation | None = None,
+        session: str | None = None,
         timeout: float | None = None,
         on_error: Any = "raise",
     ) -> Any:
@@ -135,6 +152,8 @@ class RMCall(RMArguments, SyncClient[AsyncRMCall]):
             separator: what splits a response, or the last message, into steps; by default
                 the model's own. It does not go with steps.
             aggregation: as for the constructor, instead of its own.
+            session: name for inputs that belong together, such as those of one search tree:
+                they meet the same worker, which has the beginning of them in its cache.
             timeout: as for the constructor, instead of its own.
             on_error: `"raise"` raises the first error and cancels the rest, `"return"` puts
                 each error in its place.
@@ -154,6 +173,7 @@ class RMCall(RMArguments, SyncClient[AsyncRMCall]):
                 steps=steps,
                 separator=separator,
                 aggregation=aggregation,
+                session=session,
                 timeout=timeout,
                 on_error=on_error,
             )
@@ -167,6 +187,7 @@ class RMCall(RMArguments, SyncClient[AsyncRMCall]):
         steps: Steps | None = None,
         separator: str | None = None,
         aggregation: Aggregation | None = None,
+        session: str | None = None,
         timeout: float | None = None,
         on_error: Literal["raise"] = "raise",
     ) -> Batch[Score]: ...
@@ -178,6 +199,7 @@ class RMCall(RMArguments, SyncClient[AsyncRMCall]):
         steps: Steps | None = None,
         separator: str | None = None,
         aggregation: Aggregation | None = None,
+        session: str | None = None,
         timeout: float | None = None,
         on_error: Literal["return"],
     ) -> Batch[Outcome]: ...
@@ -188,6 +210,7 @@ class RMCall(RMArguments, SyncClient[AsyncRMCall]):
         steps: Steps | None = None,
         separator: str | None = None,
         aggregation: Aggregation | None = None,
+        session: str | None = None,
         timeout: float | None = None,
         on_error: Any = "raise",
     ) -> Batch[Any]:
@@ -198,6 +221,7 @@ class RMCall(RMArguments, SyncClient[AsyncRMCall]):
             steps: as for `score`.
             separator: as for `score`.
             aggregation: as for `score`.
+            session: as for `score`.
             timeout: as for `score`.
             on_error: what the batch does with the errors: `"raise"` them once all items are
                 over, or `"return"` them in their places. Either way all items are tried.
@@ -212,6 +236,7 @@ class RMCall(RMArguments, SyncClient[AsyncRMCall]):
                 steps=steps,
                 separator=separator,
                 aggregation=aggregation,
+                session=session,
                 timeout=timeout,
                 on_error=on_error,
             )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from modelworker import _calls, _reward_answers, _score_inputs, _score_plan
+from modelworker._affinity import key_of
 from modelworker._answers import Answer
 from modelworker._batch import OnError, checked_on_error
 from modelworker._batches_aio import AsyncBatch, Work
@@ -30,6 +31,8 @@ Outcome = Score | ModelWorkerError
 Steps = Sequence[str] | Sequence[Sequence[str]]
 Request = Call[tuple[int, ...], list[Outcome]]
 """Asks for the inputs of these indices."""
+Keys = Sequence[str | None]
+"""For each input what `_affinity.key_of` says."""
 
 
 class AsyncRMCall(RMArguments, AsyncClient[RewardSettings]):
@@ -46,21 +49,26 @@ class AsyncRMCall(RMArguments, AsyncClient[RewardSettings]):
 
     @overload
     async def __call__(
-        self, pairs: tuple[str, str], lm_step_tag: str | None = None
+        self, pairs: tuple[str, str], lm_step_tag: str | None = None, *, session: str | None = None
     ) -> list[float]: ...
     @overload
     async def __call__(
-        self, pairs: Sequence[tuple[str, str]], lm_step_tag: str | None = None
+        self,
+        pairs: Sequence[tuple[str, str]],
+        lm_step_tag: str | None = None,
+        *,
+        session: str | None = None,
     ) -> list[list[float]]: ...
     async def __call__(
-        self, pairs: Any, lm_step_tag: str | None = None
+        self, pairs: Any, lm_step_tag: str | None = None, *, session: str | None = None
     ) -> list[float] | list[list[float]]:
         """The score of each step of an answer, or of each answer of a list; see `RMCall`."""
         one, items = _score_inputs.checked_pairs(pairs, lm_step_tag)
-        call = self._request(items, self._settings.aggregation, self._settings.timeout)
+        keys = self._keys(items, session)
+        call = self._request(items, keys, None, None)
         if one:
             return (await self._one(call)).step_scores
-        scores: list[Score] = await self._batch(items, call, "raise").whole()
+        scores: list[Score] = await self._batch(items, keys, call, "raise").whole()
         return [score.step_scores for score in scores]
 
     @overload
@@ -71,6 +79,7 @@ class AsyncRMCall(RMArguments, AsyncClient[RewardSettings]):
         steps: Steps | None = None,
         separator: str | None = None,
         aggregation: Aggregation | None = None,
+        session: str | None = None,
         timeout: float | None = None,
         on_error: Literal["raise"] = "raise",
     ) -> Score: ...
@@ -82,6 +91,7 @@ class AsyncRMCall(RMArguments, AsyncClient[RewardSettings]):
         steps: Steps | None = None,
         separator: str | None = None,
         aggregation: Aggregation | None = None,
+        session: str | None = None,
         timeout: float | None = None,
         on_error: Literal["raise"] = "raise",
     ) -> list[Score]: ...
@@ -93,6 +103,7 @@ class AsyncRMCall(RMArguments, AsyncClient[RewardSettings]):
         steps: Steps | None = None,
         separator: str | None = None,
         aggregation: Aggregation | None = None,
+        session: str | None = None,
         timeout: float | None = None,
         on_error: Literal["return"],
     ) -> Outcome: ...
@@ -104,6 +115,7 @@ class AsyncRMCall(RMArguments, AsyncClient[RewardSettings]):
         steps: Steps | None = None,
         separator: str | None = None,
         aggregation: Aggregation | None = None,
+        session: str | None = None,
         timeout: float | None = None,
         on_error: Literal["return"],
     ) -> list[Outcome]: ...
@@ -114,15 +126,17 @@ class AsyncRMCall(RMArguments, AsyncClient[RewardSettings]):
         steps: Steps | None = None,
         separator: str | None = None,
         aggregation: Aggregation | None = None,
+        session: str | None = None,
         timeout: float | None = None,
         on_error: OnError = "raise",
     ) -> Outcome | list[Score] | list[Outcome]:
         """The score of an answer, or of each answer of a list; see `RMCall.score`."""
         checked_on_error(on_error)
         one, items = _score_inputs.checked(inputs, steps=steps, separator=separator)
-        call = self._request(items, aggregation, timeout)
+        keys = self._keys(items, session)
+        call = self._request(items, keys, aggregation, timeout)
         if not one:
-            return await self._batch(items, call, on_error).whole()
+            return await self._batch(items, keys, call, on_error).whole()
         try:
             return await self._one(call)
         except ModelWorkerError as error:
@@ -138,6 +152,7 @@ class AsyncRMCall(RMArguments, AsyncClient[RewardSettings]):
         steps: Steps | None = None,
         separator: str | None = None,
         aggregation: Aggregation | None = None,
+        session: str | None = None,
         timeout: float | None = None,
         on_error: Literal["raise"] = "raise",
     ) -> AsyncBatch[Score]: ...
@@ -149,6 +164,7 @@ class AsyncRMCall(RMArguments, AsyncClient[RewardSettings]):
         steps: Steps | None = None,
         separator: str | None = None,
         aggregation: Aggregation | None = None,
+        session: str | None = None,
         timeout: float | None = None,
         on_error: Literal["return"],
     ) -> AsyncBatch[Outcome]: ...
@@ -159,18 +175,27 @@ class AsyncRMCall(RMArguments, AsyncClient[RewardSettings]):
         steps: Steps | None = None,
         separator: str | None = None,
         aggregation: Aggregation | None = None,
+        session: str | None = None,
         timeout: float | None = None,
         on_error: OnError = "raise",
     ) -> AsyncBatch[Score] | AsyncBatch[Outcome]:
         """Score answers in the background of this event loop; see `RMCall.submit`."""
         checked_on_error(on_error)
         _, items = _score_inputs.checked(inputs, steps=steps, separator=separator)
-        return self._batch(items, self._request(items, aggregation, timeout), on_error)
+        keys = self._keys(items, session)
+        return self._batch(items, keys, self._request(items, keys, aggregation, timeout), on_error)
 
     # --- requests --------------------------------------------------------------------
 
+    def _keys(self, items: Sequence[Item], session: str | None) -> Keys:
+        return [key_of(session, self._settings.affinity, item.question) for item in items]
+
     def _request(
-        self, items: Sequence[Item], aggregation: Aggregation | None, timeout: float | None
+        self,
+        items: Sequence[Item],
+        keys: Keys,
+        aggregation: Aggregation | None,
+        timeout: float | None,
     ) -> Request:
         wanted = _score_inputs.checked_aggregation(aggregation) or self._settings.aggregation
 
@@ -184,7 +209,8 @@ class AsyncRMCall(RMArguments, AsyncClient[RewardSettings]):
             self._check_model(answer)
             return list(outcomes)
 
-        return Call(REWARDS, body, parse, self._seconds(timeout))
+        # All inputs of a request have one key.
+        return Call(REWARDS, body, parse, self._seconds(timeout), lambda group: keys[group[0]])
 
     async def _one(self, call: Request) -> Score:
         (outcome,) = await _calls.one(self._sessions.here(), call, (0,))
@@ -192,7 +218,9 @@ class AsyncRMCall(RMArguments, AsyncClient[RewardSettings]):
             raise outcome
         return outcome
 
-    def _batch(self, items: Sequence[Item], call: Request, on_error: OnError) -> AsyncBatch[Any]:
+    def _batch(
+        self, items: Sequence[Item], keys: Keys, call: Request, on_error: OnError
+    ) -> AsyncBatch[Any]:
         session = self._sessions.here()
 
         async def ask(group: tuple[int, ...]) -> list[Outcome]:
@@ -200,7 +228,7 @@ class AsyncRMCall(RMArguments, AsyncClient[RewardSettings]):
 
         work = Work(
             count=len(items),
-            plan=lambda workers: _score_plan.requests(items, workers=workers),
+            plan=lambda workers: _score_plan.requests(items, keys, workers=workers),
             weight=lambda group: sum(_score_plan.tokens(items[index]) for index in group),
             ask=ask,
         )

@@ -6,7 +6,8 @@ from typing import Any, Final, Literal, TypeGuard, get_args
 
 from modelworker import _json
 from modelworker._errors import InvalidRequest
-from modelworker._requests import Body, Message, checked_conversation
+from modelworker._prompts import checked_conversation
+from modelworker._requests import Body, Message
 
 One = str | tuple[str, str] | tuple[str, list[str]] | Sequence[Message]
 """A pair, a conversation that ends with the answer, or with `steps=` a question."""

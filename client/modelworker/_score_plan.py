@@ -24,25 +24,31 @@ def tokens(item: Item) -> int:
     return max(1, item.size // _BYTES_PER_TOKEN)
 
 
-def requests(items: Sequence[Item], *, workers: int) -> list[tuple[int, ...]]:
+def requests(
+    items: Sequence[Item], keys: Sequence[str | None], *, workers: int
+) -> list[tuple[int, ...]]:
     """The indices of the answers of each request, every answer once.
 
     Answers to the same question follow one another in their order, and share a request
-    where it holds them: a worker computes a shared question once.
+    where it holds them: a worker computes a shared question once. Answers of different keys
+    never share one, for they belong to different workers.
 
     Args:
         items: the answers.
+        keys: the key of each answer's worker; answers to one question have one key.
         workers: number of ready workers that share the requests.
     """
     total = sum(map(tokens, items))
     whole = -(-total // max(1, workers))
     share = max(-(-whole // REQUESTS_PER_WORKER), min(whole, SMALL_REQUEST_TOKENS))
     cut = _Cut(items, min(REQUEST_TOKENS, share))
-    for run in _by_question(items):
-        cut.begin(run)
-        for index in run:
-            cut.add(index)
-    return cut.done()
+    for runs in _by_key(_by_question(items), keys):
+        for run in runs:
+            cut.begin(run)
+            for index in run:
+                cut.add(index)
+        cut.end()
+    return cut.requests
 
 
 def _by_question(items: Sequence[Item]) -> list[list[int]]:
@@ -52,13 +58,20 @@ def _by_question(items: Sequence[Item]) -> list[list[int]]:
     return list(runs.values())
 
 
+def _by_key(runs: Sequence[list[int]], keys: Sequence[str | None]) -> list[list[list[int]]]:
+    groups: dict[str | None, list[list[int]]] = {}
+    for run in runs:
+        groups.setdefault(keys[run[0]], []).append(run)
+    return list(groups.values())
+
+
 class _Cut:
     """Fills one request after the other."""
 
     def __init__(self, items: Sequence[Item], budget: int) -> None:
         self._items = items
         self._budget = budget
-        self._requests: list[tuple[int, ...]] = []
+        self.requests: list[tuple[int, ...]] = []
         self._open: list[int] = []
         self._tokens = self._bytes = 0
 
@@ -66,7 +79,7 @@ class _Cut:
         """A new request for answers that would fit into one but not into the rest of this."""
         needed = sum(tokens(self._items[index]) for index in run)
         if needed <= self._budget < self._tokens + needed:
-            self._close()
+            self.end()
 
     def add(self, index: int) -> None:
         """The answer into this request, or into the next if this one is full."""
@@ -76,18 +89,14 @@ class _Cut:
             or self._tokens + tokens(item) > self._budget
             or self._bytes + item.size + 1 > MAX_BYTES
         ):
-            self._close()
+            self.end()
         self._open.append(index)
         self._tokens += tokens(item)
         self._bytes += item.size + 1
 
-    def done(self) -> list[tuple[int, ...]]:
-        """All requests."""
-        self._close()
-        return self._requests
-
-    def _close(self) -> None:
+    def end(self) -> None:
+        """What comes next goes into another request."""
         if self._open:
-            self._requests.append(tuple(self._open))
+            self.requests.append(tuple(self._open))
         self._open = []
         self._tokens = self._bytes = 0

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 from modelworker import _errors, _http, _json, _progress
 from modelworker._answers import Answer
 from modelworker._batch import Gate
+from modelworker._connections import Connections
 from modelworker._endpoints import Endpoints, Given, Watched
 from modelworker._retry import pause_before_retry
 from modelworker._routing import Balancer
@@ -41,7 +42,7 @@ class Session:
         settings: Settings,
         *,
         endpoints: Endpoints | None = None,
-        pool: _http.Pool | None = None,
+        pool: Connections | None = None,
         luck: Callable[[], float] = random.random,
     ) -> None:
         self._settings = settings
@@ -50,7 +51,7 @@ class Session:
         self._endpoints = endpoints or (
             Watched(settings) if settings.endpoints is None else Given(settings)
         )
-        self._pool = pool or _http.Pool()
+        self._pool: Connections = pool or _http.Pool()
         self._luck = luck
         self._balancer = Balancer(self._loop.time, luck)
         self._answered = False
@@ -92,8 +93,10 @@ class Session:
         """The deadline of a call that starts now, on the event loop's clock."""
         return self._loop.time() + timeout
 
-    async def post(self, path: str, body: dict[str, Any], until: float) -> Answer:
-        """The answer of some worker to a request.
+    async def post(
+        self, path: str, body: dict[str, Any], until: float, affinity: str | None = None
+    ) -> Answer:
+        """The answer of some worker to a request; of the key's own one while that has room.
 
         Raises:
             ModelWorkerError: what the request ended with after all retries.
@@ -102,15 +105,19 @@ class Session:
 
         async def exchange(worker: str) -> Answer:
             with self._under_way(worker):
-                return await self._pool.post(worker, path, content)
+                answer = await self._pool.post(worker, path, content)
+                self._balancer.report(worker, answer.load)
+                return answer
 
-        return await self._on_a_worker(exchange, until)
+        return await self._on_a_worker(exchange, until, affinity)
 
     @asynccontextmanager
     async def stream(
-        self, path: str, body: dict[str, Any], timeout: float
+        self, path: str, body: dict[str, Any], timeout: float, affinity: str | None = None
     ) -> AsyncIterator[AsyncGenerator[Answer, None]]:
         """The events of a streamed answer; the first one has come from some worker.
+
+        A worker whose stream breaks is avoided for a while, as one that cannot be reached.
 
         `timeout` bounds the wait for the first event, then that for each further one.
 
@@ -126,9 +133,11 @@ class Session:
                 stack.enter_context(self._under_way(worker))
                 events = await stack.enter_async_context(self._pool.stream(worker, path, content))
                 first = await anext(events, None)
+                if first is not None:
+                    self._balancer.report(worker, first.load)
                 return first, events, stack.pop_all()
 
-        first, events, stack = await self._on_a_worker(exchange, self.until(timeout))
+        first, events, stack = await self._on_a_worker(exchange, self.until(timeout), affinity)
         async with stack:
             yield self._paced(first, events, timeout)
 
@@ -143,6 +152,10 @@ class Session:
                     event = await anext(events, None)
             except TimeoutError as error:
                 raise _timed_out("the worker") from error
+            except _errors.Unavailable as error:
+                if error.worker is not None:
+                    self._balancer.unreachable(error.worker)
+                raise
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Do work in the background until it is done or the session is closed."""
@@ -184,7 +197,9 @@ class Session:
 
     # --- retries ---------------------------------------------------------------------
 
-    async def _on_a_worker(self, exchange: Callable[[str], Awaitable[T]], until: float) -> T:
+    async def _on_a_worker(
+        self, exchange: Callable[[str], Awaitable[T]], until: float, affinity: str | None
+    ) -> T:
         """Try workers until one answers, the deadline passes, or an error is final."""
         started = self._loop.time()
         tried: dict[str, _errors.ModelWorkerError] = {}
@@ -193,9 +208,9 @@ class Session:
             candidates = self._candidates(tried)
             if not candidates:
                 tried.clear()
-                await self._endpoints.ready(until)
+                await self._endpoints.ready(self._gives_up(started, until))
                 continue
-            worker = self._balancer.pick(candidates)
+            worker = self._balancer.pick(candidates, affinity)
             attempts += 1
             try:
                 async with asyncio.timeout_at(until):
@@ -204,6 +219,8 @@ class Session:
                 tried[worker] = error
                 if isinstance(error, _errors.Unreachable):
                     self._balancer.unreachable(worker)
+                elif isinstance(error, _errors.Overloaded) and error.retry_after:
+                    self._balancer.turned_away(worker, error.retry_after)
                 others = bool(self._candidates(tried))
                 pause = pause_before_retry(
                     error,
@@ -240,8 +257,13 @@ class Session:
         """The deadline, or sooner where a mistyped URL is likelier than a restart."""
         strangers = self._endpoints.given and not self._answered
         if strangers and isinstance(error, _errors.Unreachable):
-            return min(until, started + GIVEN_CONTACT_SECONDS)
-        return until
+            until = min(until, started + GIVEN_CONTACT_SECONDS)
+        return self._gives_up(started, until)
+
+    def _gives_up(self, started: float, until: float) -> float:
+        """When to wait no longer for a worker that takes the call: sooner if another LM will."""
+        patience = self._settings.patience()
+        return until if patience is None else min(until, started + patience)
 
 
 def _effort(attempts: int, elapsed: float) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from modelworker._settings import Settings
@@ -13,13 +14,9 @@ if TYPE_CHECKING:
 class Sessions:
     """Finds or makes the running event loop's session."""
 
-    def __init__(self, settings: Settings) -> None:
-        # The HTTP library takes longer to import than everything else here: the first client
-        # pays for it, not `import modelworker`.
-        from modelworker._session import Session  # noqa: PLC0415
-
+    def __init__(self, settings: Settings, new: Callable[[Settings], "Session"]) -> None:
         self._settings = settings
-        self._new = Session
+        self._new = new
         self._by_loop: dict[asyncio.AbstractEventLoop, Session] = {}
         weakref.finalize(self, _abandon, self._by_loop).atexit = False
 

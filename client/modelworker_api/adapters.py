@@ -18,7 +18,8 @@ class Adapter(_Shape):
     name: Annotated[str, Field(max_length=128)]
     source: Literal["huggingFace", "local"]
     location: Annotated[str, Field(max_length=512)]
-    """Repository of the hub, or a folder in the container."""
+    """Repository of the hub, or a folder below `kube.MODEL_DIR`, which may have another place
+    in the worker: its setting `adapter_dir`."""
     revision: Annotated[str, Field(max_length=128)] | None = None
 
 

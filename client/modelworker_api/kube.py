@@ -53,12 +53,16 @@ MAX_NAME_LENGTH: Final = 50
 
 
 class ConditionType(StrEnum):
-    """The condition types; all have positive polarity. ScoringVerified is a RewardModel's."""
+    """The condition types; all have positive polarity.
+
+    ScoringVerified is a RewardModel's, AdaptersLoaded that of a ModelWorker with adapters.
+    """
 
     ACCEPTED = "Accepted"
     AVAILABLE = "Available"
     PROGRESSING = "Progressing"
     SCORING_VERIFIED = "ScoringVerified"
+    ADAPTERS_LOADED = "AdaptersLoaded"
     READY = "Ready"
 
 
@@ -79,6 +83,10 @@ class Reason(StrEnum):
     ROLLOUT_IN_PROGRESS = "RolloutInProgress"
     ROLLOUT_COMPLETE = "RolloutComplete"
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
+    # AdaptersLoaded
+    ADAPTERS_LOADED = "AdaptersLoaded"
+    ADAPTERS_LOADING = "AdaptersLoading"
+    ADAPTER_FAILED = "AdapterFailed"
     # Ready: True
     ALL_REPLICAS_READY = "AllReplicasReady"
     # Ready: why not. Each is given only when its evidence was seen in a pod.

@@ -58,6 +58,30 @@ class Family(StrEnum):
     VERDICT = "Verdict"
 
 
+VLLM_FAMILIES: Final = frozenset(
+    {
+        Family.AUTO,
+        Family.CUSTOM,
+        Family.MATH_SHEPHERD,
+        Family.MATH_PSA,
+        Family.RLHFLOW_PRM_MISTRAL,
+        Family.RLHFLOW_PRM_DEEPSEEK,
+        Family.QWEN_MATH_PRM,
+        Family.PURE_PRM,
+        Family.REASONFLUX_PRM,
+        Family.TRL_PRM,
+        Family.RLHFLOW_ORM_MISTRAL,
+        Family.RLHFLOW_ORM_DEEPSEEK,
+        Family.QWEN_MATH_RM,
+        Family.OPENRLHF_RM,
+        Family.SEQUENCE_CLASSIFIER,
+        Family.VERDICT,
+    }
+)
+"""What a resource with `backend: VLLM` may state; of `Auto` and `Custom` the worker sees the
+checkpoint's head when it loads, and refuses one that vLLM does not read."""
+
+
 class Aggregation(StrEnum):
     """From the scores of the steps to one."""
 

@@ -58,6 +58,7 @@ class DetokenizeRequest(Wire):
 
     model: str | None = None
     tokens: TokenIds
+    skip_special_tokens: bool = False
 
 
 class DetokenizeResponse(Wire):

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from modelworker_api.adapters import Adapter, AdapterReport
+from modelworker_api.logprobs import PromptLogprobs
 
 HEADER_WORKER: Final = "x-modelworker-worker"
 HEADER_REVISION: Final = "x-modelworker-revision"
@@ -145,6 +146,11 @@ class SamplingRequest(Wire):
     top_k: int | None = -1
     min_p: float | None = 0.0
     repetition_penalty: float | None = 1.0
+    presence_penalty: float | None = 0.0
+    frequency_penalty: float | None = 0.0
+    logit_bias: dict[int, float] | None = None
+    prompt_logprobs: int | None = None
+    """Score the prompt too, with that many of the likeliest tokens at each position."""
     n: int | None = 1
     stop: Stop = None
     stop_token_ids: TokenIds | None = None
@@ -160,7 +166,11 @@ class SamplingRequest(Wire):
 
 
 class CompletionRequest(SamplingRequest):
-    """`POST /v1/completions`. `logprobs=0` returns the sampled tokens' alone."""
+    """`POST /v1/completions`. `logprobs=0` returns the sampled tokens' alone.
+
+    With `echo` the answer begins with the prompt, in its log-probabilities too, and
+    `max_tokens=0` asks for nothing more.
+    """
 
     prompt: Prompts
     logprobs: int | None = None
@@ -199,7 +209,11 @@ class Usage(Wire):
 
 
 class CompletionLogprobs(Wire):
-    """OpenAI's legacy log-probabilities; the lists are as long as the generated tokens."""
+    """OpenAI's legacy log-probabilities; the lists are as long as the tokens of the choice.
+
+    Those are the generated ones, behind the prompt's where it is echoed. The prompt's first
+    token has no log-probability.
+    """
 
     tokens: list[str]
     token_logprobs: list[float | None]
@@ -218,6 +232,7 @@ class CompletionChoice(Wire):
     logprobs: CompletionLogprobs | None = None
     token_ids: list[int] | None = None
     prompt_token_ids: list[int] | None = None
+    prompt_logprobs: PromptLogprobs | None = None
 
 
 class CompletionResponse(Wire):
@@ -278,3 +293,4 @@ class ChatCompletionResponse(Wire):
     choices: list[ChatChoice]
     usage: Usage | None = None
     prompt_token_ids: list[int] | None = None
+    prompt_logprobs: PromptLogprobs | None = None

@@ -48,7 +48,7 @@ def test_greedy_alone_equals_transformers(
     lm: LM, expected: dict[str, list[int]], prompt: str
 ) -> None:
     answer = lm.generate(prompt, max_tokens=MAX_TOKENS, temperature=0)
-    assert list(answer.token_ids) == expected[prompt]
+    assert answer.token_ids == tuple(expected[prompt])
 
 
 def test_greedy_batched_with_others_equals_transformers(
@@ -57,8 +57,10 @@ def test_greedy_batched_with_others_equals_transformers(
     others = [f"Item {index} of a list:" * (1 + index % 5) for index in range(11)]
     mixed = [*others[:4], *PROMPTS, *others[4:]]
     answers = lm.generate(mixed, max_tokens=MAX_TOKENS, temperature=0)
-    got = {prompt: list(answer.token_ids) for prompt, answer in zip(mixed, answers, strict=True)}
-    assert {prompt: got[prompt] for prompt in PROMPTS} == expected
+    got = {prompt: answer.token_ids for prompt, answer in zip(mixed, answers, strict=True)}
+    assert {prompt: got[prompt] for prompt in PROMPTS} == {
+        prompt: tuple(ids) for prompt, ids in expected.items()
+    }
 
 
 def test_answers_say_where_they_come_from(platform: Platform, two_workers: str, lm: LM) -> None:
@@ -69,6 +71,7 @@ def test_answers_say_where_they_come_from(platform: Platform, two_workers: str, 
     assert answer.dtype == "float32"
     sample = answer.samples[0]
     assert sample.logprobs is not None
+    assert sample.token_ids is not None
     assert len(sample.logprobs) == len(sample.token_ids) == 4
     assert sample.cumulative_logprob == pytest.approx(sum(sample.logprobs))
 

@@ -16,6 +16,7 @@ import pytest
 
 from modelworker import LM
 from tests.client_support import Reply, Request, StubWorker, chunk, good, hang, parts, workers
+from tests.provider_support import HI, openai_chat, openai_lm
 from tests.support import eventually
 
 
@@ -53,6 +54,22 @@ def test_in_a_process_pool(method: str) -> None:
             texts = pool.starmap(ask, [(client, f"p{i}") for i in range(6)])
         assert texts == [f"ok p{i}" for i in range(6)]
         assert ask(client, "after") == "ok after"
+
+
+def ask_provider(client: LM) -> str:
+    """What a child process runs."""
+    return client.chat(HI).text
+
+
+def test_another_provider_in_a_forked_process() -> None:
+    async def answer(request: Request) -> Reply:
+        return openai_chat(request)
+
+    with workers(answer) as (server,), openai_lm(server) as client:
+        assert ask_provider(client) == "hello 0"
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            assert pool.map(ask_provider, [client] * 4) == ["hello 0"] * 4
+        assert ask_provider(client) == "hello 0"
 
 
 def test_after_fork_both_go_on() -> None:

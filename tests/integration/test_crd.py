@@ -185,7 +185,6 @@ def test_defaults(api: DevCluster) -> None:
         pytest.param({"model.name": "a b"}, "must begin with a letter", id="served-name-space"),
         pytest.param({"model.dtype": "float8"}, 'supported values: "auto", "float16"', id="dtype"),
         pytest.param({"model.maxModelLen": 0}, "should be greater than or equal to 1", id="len-0"),
-        pytest.param({"backend": "VLLM"}, 'supported values: "Transformers"', id="backend"),
         pytest.param({"image": "a b"}, "must be an image reference without spaces", id="image"),
         pytest.param(
             env({"name": "MODELWORKER_PORT", "value": "1"}), "remove it from env", id="env-ours"

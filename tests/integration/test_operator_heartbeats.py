@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from modelworker_devcluster import DevCluster
+from modelworker_operator.listener import LONGEST_BODY
 from tests.operator_pods import bind, post, run, token
 from tests.operator_support import Audit, Objects, OperatorProcess, install_crds, operator
 from tests.support import eventually
@@ -156,7 +157,8 @@ def test_other_tokens_are_refused_and_change_nothing(
         pytest.param(b'{"state": "Dancing"}', 422, id="unknown-state"),
         pytest.param(b'{"state": "Ready", "running": -1}', 422, id="negative"),
         pytest.param(b"[]", 422, id="no-object"),
-        pytest.param(b'{"state": "Ready", "message": "' + b"x" * 5000 + b'"}', 413, id="too-long"),
+        pytest.param(b'{"state": "Ready", "message": "' + b"x" * 2000 + b'"}', 422, id="wordy"),
+        pytest.param(b" " * (LONGEST_BODY + 1), 413, id="too-long"),
     ],
 )
 def test_bad_bodies_are_refused(

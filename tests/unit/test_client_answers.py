@@ -102,7 +102,6 @@ def test_chat() -> None:
         pytest.param({**BODY, "choices": []}, id="too-few-samples"),
         pytest.param({**BODY, "choices": [{**CHOICE, "index": 3}]}, id="wrong-index"),
         pytest.param({**BODY, "choices": [{**CHOICE, "token_ids": [5]}]}, id="unequal-lengths"),
-        pytest.param({**BODY, "choices": [{**CHOICE, "token_ids": None}]}, id="no-token-ids"),
         pytest.param(
             {**BODY, "choices": [{**CHOICE, "logprobs": {"token_logprobs": [None, -1.0]}}]},
             id="missing-logprob",
@@ -125,10 +124,54 @@ def test_a_sample_without_logprobs_has_no_sums() -> None:
     assert Sample(0, "", (), (), "stop").mean_logprob is None
 
 
+def test_what_a_server_leaves_out_is_none() -> None:
+    left_out = ("token_ids", "prompt_token_ids", "logprobs", "stop_reason")
+    choice = {name: value for name, value in CHOICE.items() if name not in left_out}
+    got = _answers.completion(answer({"model": "m", "choices": [choice]}), n=1)
+    assert got.samples == (Sample(0, "ab", None, None, "stop"),)
+    assert (got.prompt_token_ids, got.usage, got.token_ids) == (None, Usage(None, None), None)
+    assert got.usage.total_tokens is None
+
+
+def test_tokens_are_counted_where_the_server_does_not() -> None:
+    got = _answers.completion(answer({"model": "m", "choices": [CHOICE]}), n=1)
+    assert got.usage == Usage(3, 2)
+
+
+def test_logprobs_without_token_ids() -> None:
+    sample = Sample(0, "ab", None, (-1.0, -0.5), "stop")
+    assert (sample.cumulative_logprob, sample.mean_logprob) == (-1.5, -0.75)
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "fits"),
+    [
+        pytest.param([None, -1.0, -2.0, -3.0], True, id="whole"),
+        pytest.param([None, -1.0, -2.0, -3.0, -9.0], True, id="and-a-generated-token"),
+        pytest.param([None, -1.0, -2.0], False, id="too-few"),
+        pytest.param([None, -1.0, None, -3.0], False, id="a-hole"),
+    ],
+)
+def test_an_echo(logprobs: list[float | None], fits: bool) -> None:
+    given = {"token_logprobs": logprobs, "tokens": list("abcde")[: len(logprobs)]}
+    echo = answer({"choices": [{"index": 0, "text": "", "logprobs": given}]})
+    if not fits:
+        with pytest.raises(WorkerFailed, match="not every token"):
+            _answers.echoed(echo, prompt=2, completion=[7, 8], text=None)
+        return
+    sample = _answers.echoed(echo, prompt=2, completion=[7, 8], text=None)
+    assert sample == Sample(0, "cd", (7, 8), (-2.0, -3.0), None)
+    assert _answers.echoed(echo, prompt=2, completion=[7, 8], text="as given").text == "as given"
+
+
 def test_chunks() -> None:
     event = {"choices": [{"index": 1, "text": "a", "token_ids": [5], "finish_reason": None}]}
     (part,) = _answers.completion_chunks(answer(event))
     assert (part.index, part.text, part.token_ids) == (1, "a", (5,))
+    hidden = {"choices": [{"index": 0, "text": "a", "finish_reason": None}]}
+    assert _answers.completion_chunks(answer(hidden))[0].token_ids is None
+    ending = {"choices": [{"index": 0, "text": "", "finish_reason": "stop"}]}
+    assert _answers.completion_chunks(answer(ending))[0].token_ids == ()
     opening = {"choices": [{"index": 0, "delta": {"role": "assistant"}}]}
     assert _answers.chat_chunks(answer(opening)) == []
     said = {"choices": [{"index": 0, "delta": {"content": "a"}, "token_ids": [5]}]}

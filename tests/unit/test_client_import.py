@@ -34,6 +34,7 @@ def test_public_names() -> None:
         "AsyncLM",
         "AsyncRMCall",
         "Batch",
+        "Beam",
         "CallTimeout",
         "Cancelled",
         "Chunk",

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modelworker import LM, InvalidRequest, _json, _requests
+from modelworker import LM, InvalidRequest, _json, _prompts, _requests
 from modelworker_api import tokens, wire
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -141,11 +141,15 @@ def test_every_option_is_a_field_of_the_wire() -> None:
     )
     embedding = _requests.embedding(["a"], model="policy", pooling="last", normalize=False)
     tokenize = _requests.tokenize("a", model="policy", add_special_tokens=False)
+    template = _requests.tokenize(MESSAGES, model="policy", add_special_tokens=True)
+    echo = _requests.echo([1], [2], model="policy")
     for body, shape in (
         (completion, wire.CompletionRequest),
         (chat, wire.ChatCompletionRequest),
         (embedding, tokens.EmbeddingRequest),
         (tokenize, tokens.TokenizeRequest),
+        (template, tokens.TokenizeRequest),
+        (echo, wire.CompletionRequest),
     ):
         read = shape.model_validate(body)
         assert set(body) - {"priority"} == read.model_fields_set
@@ -164,7 +168,7 @@ def test_extra_may_not_repeat_an_argument() -> None:
 
 def test_numbers_of_numpy_become_json() -> None:
     params = _requests.sampling({"n": np.int64(2), "temperature": np.float32(0.5)})
-    prompt = _requests.checked_prompt([np.int32(5)])
+    prompt = _prompts.checked_prompt([np.int32(5)])
     body = _json.encode(_requests.completion(prompt, params, model="policy"))
     assert b'"prompt":[5]' in body
     assert b'"n":2' in body

@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 
 from modelworker import _score_plan
 from modelworker._score_inputs import Item
-from modelworker._score_plan import MAX_BYTES, MAX_INPUTS, REQUEST_TOKENS, requests, tokens
+from modelworker._score_plan import MAX_BYTES, MAX_INPUTS, REQUEST_TOKENS, tokens
+
+
+def requests(items: list[Item], *, workers: int) -> list[tuple[int, ...]]:
+    """The plan where any worker will do."""
+    return _score_plan.requests(items, [None] * len(items), workers=workers)
 
 
 def item(question: str, size: int = 300) -> Item:
@@ -75,6 +80,20 @@ def test_answers_to_a_question_follow_one_another_in_their_order(
 )
 def test_sizes(items: list[Item], workers: int, sizes: list[int]) -> None:
     assert [len(group) for group in requests(items, workers=workers)] == sizes
+
+
+@given(ITEMS, st.integers(1, 5))
+def test_answers_of_different_keys_never_share_a_request(items: list[Item], workers: int) -> None:
+    keys = [{"a": "one", "b": "one", "c": "two"}.get(item.question) for item in items]
+    plan = _score_plan.requests(items, keys, workers=workers)
+    assert sorted(index for group in plan for index in group) == list(range(len(items)))
+    assert all(len({keys[index] for index in group}) == 1 for group in plan)
+
+
+def test_one_key_for_all_is_planned_as_none() -> None:
+    items = [item(question, 900) for question in "abcabcabd" * 3]
+    plan = _score_plan.requests(items, ["tree"] * len(items), workers=2)
+    assert plan == requests(items, workers=2)
 
 
 def test_the_limits_fit_a_workers_body() -> None:

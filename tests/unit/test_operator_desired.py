@@ -181,6 +181,7 @@ def test_whole_deployment() -> None:
         "MODELWORKER_SERVED_NAME": "smol",
         "MODELWORKER_SOURCE": "local",
         "MODELWORKER_MODEL": "/models/smollm2",
+        "MODELWORKER_BACKEND": "transformers",
         "MODELWORKER_DTYPE": "auto",
         "MODELWORKER_MAX_RUNNING": "32",
         "MODELWORKER_MAX_QUEUED": "256",

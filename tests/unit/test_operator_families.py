@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 import yaml
 
-from modelworker_api.rewards import Aggregation, ScoreType
+from modelworker_api.rewards import VLLM_FAMILIES, Aggregation, Family, ScoreType
 from modelworker_operator.spec.scoring import AGGREGATIONS
 from modelworker_server.scoring.families.recipe import Recipe
 from modelworker_server.scoring.recipes import RECIPES
@@ -53,3 +53,10 @@ def test_rules_on_the_type_are_those_of_the_recipes() -> None:
         right, *families = re.findall(r"'(\w+)'", rule)
         assert right == type_
         assert set(families) == {one.family for one in RECIPES.values() if one.type is type_}
+
+
+def test_families_on_vllm_are_told() -> None:
+    page = (ROOT / "docs/rewardmodel.md").read_text()
+    told = page.partition("## Backend VLLM")[2].partition("The other families")[0]
+    named = [Family(word) for word in re.findall(r"`(\w+)`", told) if word in set(Family)]
+    assert sorted(named) == sorted(VLLM_FAMILIES)

@@ -7,6 +7,7 @@ from modelworker_operator.heartbeats import Registry
 from modelworker_operator.store import Key
 
 SCORING = {"family": "MathShepherd", "recipe_hash": "a", "compared": True}
+LOADING = {"name": "math", "state": "Loading", "location": "/models/math"}
 OWNER = Key(kube.MODELWORKER, "ns", "one")
 
 
@@ -34,6 +35,21 @@ def beat(**fields: object) -> wire.Heartbeat:
             True,
             id="another-recipe",
         ),
+        pytest.param({}, {"adapters": [LOADING]}, True, id="adapter"),
+        pytest.param({"adapters": [LOADING]}, {"adapters": [LOADING]}, False, id="same-adapter"),
+        pytest.param(
+            {"adapters": [LOADING]},
+            {"adapters": [{**LOADING, "state": "Loaded"}]},
+            True,
+            id="adapter-state",
+        ),
+        pytest.param(
+            {"adapters": [LOADING]},
+            {"adapters": [{**LOADING, "location": "/models/other"}]},
+            True,
+            id="adapter-place",
+        ),
+        pytest.param({"adapters": [LOADING]}, {}, True, id="adapter-gone"),
         pytest.param(
             {"state": "Failed", "message": "a"},
             {"state": "Failed", "message": "b"},

@@ -1,12 +1,9 @@
 """The heartbeat route in process, with an API server that is a function."""
 
 import asyncio
-import base64
 import dataclasses
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 import httpx
 import pytest
@@ -14,103 +11,10 @@ import pytest
 from modelworker_api import kube
 from modelworker_operator.cluster import Reviewed
 from modelworker_operator.errors import ClusterUnavailable
-from modelworker_operator.heartbeats import Registry
 from modelworker_operator.identity import Identities
-from modelworker_operator.listener import Heartbeats
-from modelworker_operator.resources import MODELWORKERS, PODS, REWARDMODELS
-from modelworker_operator.store import Key, Store
-
-OWNER = Key(kube.MODELWORKER, "ns", "one")
-URL = f"http://operator{kube.HEARTBEAT_PATH}"
-
-
-def jwt(expires: float = 1e12, name: str = "t") -> str:
-    claims = base64.urlsafe_b64encode(json.dumps({"exp": expires, "jti": name}).encode())
-    return f"h.{claims.rstrip(b'=').decode()}.s"
-
-
-def pod_review(**changes: Any) -> Reviewed:
-    fields: dict[str, Any] = {
-        "user": "system:serviceaccount:ns:default",
-        "audiences": (kube.HEARTBEAT_AUDIENCE,),
-        "extra": {
-            "authentication.kubernetes.io/pod-name": ["pod"],
-            "authentication.kubernetes.io/pod-uid": ["uid"],
-        },
-        "error": "",
-    }
-    return Reviewed(**{**fields, **changes})
-
-
-@dataclass
-class Fixture:
-    """The listener with everything around it."""
-
-    review: Callable[[], Reviewed] = pod_review
-    reviews: int = 0
-    now: float = 0.0
-    registry: Registry = field(default_factory=Registry)
-    enqueued: list[Key] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        store = Store()
-        store.put(
-            MODELWORKERS,
-            {
-                "metadata": {"name": "one", "namespace": "ns", "uid": "o", "resourceVersion": "1"},
-                "spec": {
-                    "model": {"source": {"hostPath": {"path": "/m"}}},
-                    "heartbeat": {"intervalSeconds": 7, "staleAfterSeconds": 30},
-                },
-            },
-        )
-        labels = {kube.LABEL_KIND: "ModelWorker", kube.LABEL_NAME: "one"}
-        meta = {"namespace": "ns", "resourceVersion": "1"}
-        store.put(PODS, {"metadata": {"name": "pod", "uid": "uid", "labels": labels, **meta}})
-        store.put(PODS, {"metadata": {"name": "stranger", "uid": "x", **meta}})
-        store.put(
-            REWARDMODELS,
-            {
-                "metadata": {"name": "one", "namespace": "ns", "uid": "r", "resourceVersion": "1"},
-                "spec": {
-                    "model": {"source": {"hostPath": {"path": "/m"}}},
-                    "scoring": {"type": "Process"},
-                    "heartbeat": {"intervalSeconds": 9, "staleAfterSeconds": 30},
-                },
-            },
-        )
-        labels = {kube.LABEL_KIND: "RewardModel", kube.LABEL_NAME: "one"}
-        store.put(PODS, {"metadata": {"name": "judge", "uid": "j", "labels": labels, **meta}})
-        self.listener = Heartbeats(
-            store=store,
-            registry=self.registry,
-            identities=Identities(
-                self._review,
-                audience=kube.HEARTBEAT_AUDIENCE,
-                monotonic=lambda: self.now,
-                time=lambda: self.now,
-            ),
-            enqueue=self.enqueued.append,
-            monotonic=lambda: self.now,
-        )
-        self.app = self.listener.app()
-
-    async def _review(self, token: str, audience: str) -> Reviewed:
-        self.reviews += 1
-        return self.review()
-
-    def post(
-        self, content: bytes = b'{"state": "Ready"}', token: str | None = None, **headers: str
-    ) -> httpx.Response:
-        """The answer to one heartbeat."""
-
-        async def call() -> httpx.Response:
-            sent = {"Authorization": f"Bearer {token or jwt()}", **headers}
-            transport = httpx.ASGITransport(self.app)
-            async with httpx.AsyncClient(transport=transport) as client:
-                return await client.post(URL, content=content, headers=sent)
-
-        return asyncio.run(call())
+from modelworker_operator.listener import LONGEST_BODY
+from modelworker_operator.store import Key
+from tests.operator_listener import OWNER, URL, Fixture, jwt, pod_review
 
 
 def away() -> Reviewed:
@@ -220,7 +124,7 @@ def test_how_long_a_review_is_remembered(
         pytest.param(b'{"state": "Ready", "progress": 101}', 422, id="over-100"),
         pytest.param(b'{"state": null}', 422, id="null"),
         pytest.param(b"[" * 4000, 400, id="deep"),
-        pytest.param(b" " * 4097, 413, id="long"),
+        pytest.param(b" " * (LONGEST_BODY + 1), 413, id="long"),
     ],
 )
 def test_bodies_that_are_refused(content: bytes, status: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from modelworker_api import kube, wire
+from modelworker_api.adapters import AdapterState
 from modelworker_operator.status import Beat, Problem
 from tests.operator_objects import (
     LATER,
@@ -298,6 +299,8 @@ def reasons_covered() -> set[kube.Reason]:
     """Reasons that the tables above, and those of test_operator_status.py, produce."""
     told = {Reason(str(case.values[2])) for case in CASES}
     told |= {Reason.QUOTA_EXCEEDED, Reason.POD_CREATION_FAILED}
+    lora = modelworker(backend="VLLM", lora={"adapters": [{"name": "math", "path": "math"}]})
+    math = {"name": "math", "location": "/models/math"}
     worlds: list[dict[str, Any]] = [
         status_of(None, pod(ready=True), beats={A: beat()}),
         status_of(rewardmodel()),
@@ -308,6 +311,10 @@ def reasons_covered() -> set[kube.Reason]:
                 beats={"r": beat(scoring={"family": "x", "recipe_hash": "y", "compared": known})},
             )
             for known in (True, False)
+        ),
+        *(
+            status_of(lora, pod(ready=True), beats={A: beat(adapters=[{**math, "state": state}])})
+            for state in AdapterState
         ),
         status_of(modelworker(replicas=0)),
         status_of(None, live=deployment(updated=0)),

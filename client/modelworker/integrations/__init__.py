@@ -1,0 +1,1 @@
+"""The client in the call forms of other projects, one module each."""
