@@ -1,67 +1,47 @@
 """Beam search over steps: grow answers step by step, keep those whose steps score best.
 
 Needs a ModelWorker and a RewardModel in the current cluster, such as those of smollm2.yaml
-and smollm2-prm.yaml. With `spec.scoring.cache` the reward model computes the new step alone.
+and smollm2-prm.yaml. Steps grow in token space: the next one goes on from the very tokens that
+were generated. With `spec.scoring.cache` the reward model computes the new step alone.
 """
 
 import argparse
-from dataclasses import dataclass
 
-from modelworker import LM, RMCall, Score
+from modelworker import LM, Beam, RMCall, Score
 
 QUESTION = "A box holds 3 red and 4 blue balls. How many balls do 5 such boxes hold?"
+SEPARATOR = "\n"
 INSTRUCTION = "Solve this step by step, each step on a line of its own.\n\n"
 
 
-@dataclass(frozen=True)
-class Beam:
-    """An answer so far. `done` says that the model ended it."""
-
-    steps: tuple[str, ...] = ()
-    score: Score | None = None
-    done: bool = False
-
-
-def grow(lm: LM, question: str, beam: Beam, width: int, max_tokens: int) -> list[Beam]:
-    """The beam with each of `width` next steps; those that are alike once."""
-    messages = [{"role": "user", "content": INSTRUCTION + question}]
-    if beam.steps:
-        messages.append({"role": "assistant", "content": "\n".join(beam.steps) + "\n"})
-    sampled = lm.chat(
-        messages,
-        continue_final_message=bool(beam.steps),
-        n=width,
-        max_tokens=max_tokens,
-        temperature=0.8,
-        stop="\n",
-    )
-    children = {}
-    for sample in sampled.samples:
-        if text := sample.text.strip():
-            # Without a stop string the model ended the answer, or ran into max_tokens.
-            children[text] = Beam((*beam.steps, text), done=sample.stop_reason is None)
-    return list(children.values())
+def grow(lm: LM, beams: list[Beam], width: int, max_tokens: int) -> list[Beam]:
+    """Each beam with each of `width` next steps; those that are alike once."""
+    levels = lm.step(beams, n=width, stop=SEPARATOR, max_tokens=max_tokens, temperature=0.8)
+    grown = {child.text: child for children in levels for child in children if child.text.strip()}
+    return list(grown.values())
 
 
 def search(
     lm: LM, rm: RMCall, question: str, *, beams: int, width: int, depth: int, max_tokens: int
-) -> Beam:
-    """The best answer of at most `depth` steps."""
-    kept = [Beam()]
+) -> tuple[Beam, Score]:
+    """The best answer of at most `depth` steps, and its score."""
+    root = Beam.start([{"role": "user", "content": INSTRUCTION + question}])
+    going, kept = [root], list[tuple[Beam, Score]]()
     for level in range(1, depth + 1):
-        going = [beam for beam in kept if not beam.done]
-        grown = [child for b in going for child in grow(lm, question, b, width, max_tokens)]
+        grown = grow(lm, going, width, max_tokens)
         if not grown:
             break
-        scores = rm.score([(question, beam.steps) for beam in grown])
-        scored = [
-            Beam(beam.steps, score, beam.done) for beam, score in zip(grown, scores, strict=True)
-        ]
-        ended = [beam for beam in kept if beam.done]
-        kept = sorted([*scored, *ended], key=lambda beam: beam.score or 0.0, reverse=True)[:beams]
-        best = kept[0]
-        print(f"level {level}: {len(grown)} answers scored, best {best.score:.4f}")
-    if not kept[0].steps:
+        # The session keeps the search on the workers that have its beginning in their caches.
+        pairs = [(question, beam.text) for beam in grown]
+        scores = rm.score(pairs, separator=SEPARATOR, session=root.session)
+        ended = [one for one in kept if one[0].done]
+        kept = [*ended, *zip(grown, scores, strict=True)]
+        kept = sorted(kept, key=lambda one: one[1], reverse=True)[:beams]
+        print(f"level {level}: {len(grown)} answers scored, best {kept[0][1]:.4f}")
+        going = [beam for beam, _ in kept if not beam.done]
+        if not going:
+            break
+    if not kept:
         raise SystemExit("the policy answered with nothing; try another question")
     return kept[0]
 
@@ -78,7 +58,7 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=48, help="longest step")
     arguments = parser.parse_args()
     with LM(arguments.policy) as lm, RMCall(arguments.reward) as rm:
-        best = search(
+        best, score = search(
             lm,
             rm,
             arguments.question,
@@ -88,8 +68,8 @@ def main() -> None:
             max_tokens=arguments.max_tokens,
         )
     print()
-    for step, score in zip(best.steps, best.score.steps if best.score else (), strict=True):
-        print(f"{score.value:.4f}  {step}")
+    for step in score.steps:
+        print(f"{step.value:.4f}  {best.text[step.start_char : step.end_char].strip()}")
 
 
 if __name__ == "__main__":

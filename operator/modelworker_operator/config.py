@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from importlib.metadata import version
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -74,6 +75,27 @@ class Config(BaseSettings):
     health_port: Port = Field(
         default=kube.HEALTH_PORT, description="Port of /healthz, /readyz and /metrics."
     )
+    controller_host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address of FastChat's controller protocol; it asks nobody for a token.",
+    )
+    controller_port: Port | None = Field(
+        default=None, description="Port of FastChat's controller protocol; default: not served."
+    )
+    controller_namespaces: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Namespaces whose models it tells of, comma-separated; default, or *: all "
+        "that are served.",
+    )
+    controller_allow_external: bool = Field(
+        default=False,
+        description="Let workers outside the cluster register with it, from the hosts below.",
+    )
+    controller_external_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Host names, addresses and networks of these workers, comma-separated.",
+    )
     leader_elect: bool = Field(
         default=True,
         description="Hold a Lease while reconciling, so that several operators are safe.",
@@ -102,12 +124,42 @@ class Config(BaseSettings):
     )
     context: str | None = Field(default=None, description="Context in the kubeconfig.")
 
-    @field_validator("namespaces", mode="before")
+    @field_validator(
+        "namespaces", "controller_namespaces", "controller_external_hosts", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("controller_namespaces")
+    @classmethod
+    def _all(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return () if "*" in value else value
+
+    @field_validator("controller_external_hosts")
+    @classmethod
+    def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if "/" in host:
+                ip_network(host)
+        return value
+
+    @model_validator(mode="after")
+    def _check_controller(self) -> "Config":
+        strange = set(self.controller_namespaces) - set(self.namespaces)
+        if self.namespaces and strange:
+            raise ValueError(
+                f"controller_namespaces has {', '.join(sorted(strange))}, which namespaces has "
+                "not; the operator knows nothing of it"
+            )
+        if self.controller_allow_external != bool(self.controller_external_hosts):
+            raise ValueError(
+                "controller_allow_external and controller_external_hosts need each other: "
+                "say both that workers may register and from which hosts"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -5,11 +5,11 @@ none of our business, and writes at rest stay at zero. Lists are matched by the 
 keys by which server-side apply merges them.
 """
 
-from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from modelworker_operator import names
 from modelworker_operator.podspec import Manifest
+from modelworker_operator.quantities import quantity
 from modelworker_operator.spec import Identity
 
 _MERGE_KEYS: Final[dict[str, tuple[str, ...]]] = {
@@ -25,13 +25,8 @@ _MERGE_KEYS: Final[dict[str, tuple[str, ...]]] = {
 }
 """Lists that others may add to; every other list is ours as a whole."""
 
-_QUANTITIES: Final = frozenset({"limits", "requests"})
-_SUFFIXES: Final = {
-    **{letter: Decimal(1000) ** power for power, letter in enumerate("num", start=-3)},
-    "k": Decimal(1000),
-    **{letter: Decimal(1000) ** power for power, letter in enumerate("MGTPE", start=2)},
-    **{f"{letter}i": Decimal(1024) ** power for power, letter in enumerate("KMGTPE", start=1)},
-}
+_QUANTITY_MAPS: Final = frozenset({"limits", "requests"})
+_QUANTITY_FIELDS: Final = frozenset({"divisor", "sizeLimit"})
 
 
 def needs_apply(desired: Manifest, live: Manifest | None) -> bool:
@@ -62,12 +57,12 @@ def _covers(live: Any, desired: Any, key: str = "") -> bool:
         if not isinstance(live, dict):
             # The API server leaves out this empty map, the only one of ours that can be.
             return key == "matchLabels" and not desired and live is None
-        if key in _QUANTITIES:
+        if key in _QUANTITY_MAPS:
             return all(_same_quantity(live.get(k), v) for k, v in desired.items())
         return all(_covers(live.get(k), v, k) for k, v in desired.items())
     if isinstance(desired, list):
         return _covers_list(live or [], desired, key)
-    if key == "divisor":
+    if key in _QUANTITY_FIELDS:
         return _same_quantity(live, desired)
     # Empty strings are left out by the API server.
     return bool(live == desired) or (desired in ("", None) and live in ("", None))
@@ -82,14 +77,4 @@ def _covers_list(live: list[Any], desired: list[Any], key: str) -> bool:
 
 
 def _same_quantity(live: Any, desired: Any) -> bool:
-    return live == desired or (live is not None and _quantity(str(live)) == _quantity(str(desired)))
-
-
-def _quantity(text: str) -> Decimal:
-    """A Kubernetes quantity as a number; NaN, equal to nothing, if it is none."""
-    cut = next((n for n in (2, 1) if text[-n:] in _SUFFIXES), 0)
-    try:
-        number = Decimal(text[: len(text) - cut])
-    except InvalidOperation:
-        return Decimal("NaN")
-    return number * _SUFFIXES[text[-cut:]] if cut else number
+    return live == desired or (live is not None and quantity(str(live)) == quantity(str(desired)))

@@ -137,7 +137,7 @@ def _is_news(old: wire.Heartbeat, new: wire.Heartbeat) -> bool:
         message = beat.message if beat.state is wire.LoadState.FAILED else ""
         measured = beat.progress is not None
         words = (beat.state, beat.reason, message, measured)
-        return (*words, beat.revision, beat.dtype, beat.max_model_len, beat.scoring)
+        return (*words, beat.revision, beat.dtype, beat.max_model_len, beat.scoring, beat.adapters)
 
     if shown(old) != shown(new):
         return True

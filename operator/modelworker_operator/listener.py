@@ -17,10 +17,11 @@ from modelworker_operator.errors import HeartbeatRefused, InvalidSpec, OperatorE
 from modelworker_operator.heartbeats import Registry
 from modelworker_operator.identity import Identities, PodIdentity
 from modelworker_operator.resources import OWNERS, PODS
-from modelworker_operator.spec import HeartbeatSpec, parse
+from modelworker_operator.spec import WorkerSpec, parse
 from modelworker_operator.store import Key, Store
 
-LONGEST_BODY: Final = 4096
+LONGEST_BODY: Final = 128 * 1024
+"""Bytes; 64 adapters with names, places and messages of full length fit."""
 _RETRY_SECONDS: Final = "5"
 
 _log = logging.getLogger(__name__)
@@ -65,12 +66,11 @@ class Heartbeats:
             owner,
             heartbeat,
             now=self.monotonic(),
-            stale_after=spec.stale_after_seconds,
+            stale_after=spec.heartbeat.stale_after_seconds,
         )
         if news:
             self.enqueue(owner)
-        reply = wire.HeartbeatReply(interval_seconds=spec.interval_seconds)
-        return JSONResponse(reply.model_dump(exclude_none=True))
+        return JSONResponse(_reply(spec, heartbeat).model_dump(exclude_none=True))
 
     async def _identify(self, request: Request) -> PodIdentity:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -99,12 +99,12 @@ class Heartbeats:
             )
         return entry.owner
 
-    def _spec(self, owner: Key) -> HeartbeatSpec:
+    def _spec(self, owner: Key) -> WorkerSpec:
         entry = self.store.get(OWNERS[owner.kind], owner.namespace, owner.name)
         if entry is None:
             raise HeartbeatRefused(HTTPStatus.FORBIDDEN, f"{owner} does not exist any more")
         try:
-            return parse(owner.kind, entry.load()).spec.heartbeat
+            return parse(owner.kind, entry.load()).spec
         except InvalidSpec as error:
             raise HeartbeatRefused(HTTPStatus.CONFLICT, f"{owner}: {error}") from error
 
@@ -132,6 +132,16 @@ def _parse(body: bytes) -> wire.Heartbeat:
             HTTPStatus.BAD_REQUEST if broken else HTTPStatus.UNPROCESSABLE_ENTITY,
             f"{where}: {first['msg']}",
         ) from error
+
+
+def _reply(spec: WorkerSpec, heartbeat: wire.Heartbeat) -> wire.HeartbeatReply:
+    """What a worker is told: a ready one also which adapters to serve, all of them."""
+    ready = heartbeat.state is wire.LoadState.READY
+    wanted = spec.vllm.adapters if spec.vllm and ready else None
+    return wire.HeartbeatReply(
+        interval_seconds=spec.heartbeat.interval_seconds,
+        adapters=None if wanted is None else list(wanted),
+    )
 
 
 def _refusal(refused: HeartbeatRefused) -> Response:

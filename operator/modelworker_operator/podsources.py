@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from posixpath import join
 from typing import Any, Final, Literal
 
+from pydantic import BaseModel
+
 from modelworker_api import kube, rewards
 from modelworker_operator.spec import (
     HostPathSource,
@@ -13,6 +15,7 @@ from modelworker_operator.spec import (
     PvcSource,
     ReferenceSpec,
     ScoringSpec,
+    SecretKey,
     Source,
     WorkerSpec,
 )
@@ -20,7 +23,7 @@ from modelworker_operator.spec import (
 Manifest = dict[str, Any]
 
 CACHE_DIR: Final = "/cache"
-_MODEL, _REFERENCE, _CACHE = "model", "reference", "cache"
+_MODEL, _REFERENCE, _CACHE, _SHARED_MEMORY = "model", "reference", "cache", "shared-memory"
 
 
 def model_variables(model: ModelSpec) -> Mapping[str, str | None]:
@@ -36,50 +39,58 @@ def model_variables(model: ModelSpec) -> Mapping[str, str | None]:
 
 def hub_variables(spec: WorkerSpec) -> Mapping[str, str | None]:
     """The hub library's own variables; two repositories share them."""
-    hubs = _hubs(spec)
-    if not hubs:
+    if not _downloads(spec):
         return {}
+    hubs = _hubs(spec)
     return {
         "HF_HOME": join(CACHE_DIR, "huggingface"),
-        "HF_ENDPOINT": hubs[0].endpoint,
+        "HF_ENDPOINT": hubs[0].endpoint if hubs else None,
         # Without it the hub library sends any token that it finds lying about.
         "HF_HUB_DISABLE_IMPLICIT_TOKEN": None if any(hub.token for hub in hubs) else "1",
     }
 
 
 def secret_variables(spec: WorkerSpec) -> Iterator[Manifest]:
-    """The hub's token."""
+    """The hub's token, and that of vLLM's development routes."""
     for token in [hub.token for hub in _hubs(spec) if hub.token][:1]:
-        key = {"name": token.name, "key": token.key}
-        yield {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": key}}
+        yield _secret("HF_TOKEN", token)
+    if spec.vllm and spec.vllm.development_token:
+        yield _secret("MODELWORKER_DEVELOPMENT_TOKEN", spec.vllm.development_token)
 
 
 def scoring_text(scoring: ScoringSpec) -> str:
-    """The worker's `--scoring`: JSON without what is default, the same for the same spec.
-
-    It has no `$`, which Kubernetes would take for the start of a reference to a variable:
-    `$$` in a template would become `$`.
-    """
+    """The worker's `--scoring`, the same for the same spec."""
     config = scoring.config
     if scoring.reference:
         config = config.model_copy(update={"reference": _reference(scoring.reference)})
-    given = config.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    text = json.dumps(given, sort_keys=True, separators=(",", ":"))
-    return text.replace("$", r"\u0024")
+    return _json_text(config)
+
+
+def engine_variables(spec: WorkerSpec) -> Mapping[str, str | None]:
+    """The engine that runs the model, and how vLLM does."""
+    return {
+        "MODELWORKER_BACKEND": "vllm" if spec.vllm else "transformers",
+        "MODELWORKER_VLLM": _json_text(spec.vllm.config) if spec.vllm else None,
+        "MODELWORKER_ADAPTER_DIR": kube.MODEL_DIR
+        if _takes_adapters(spec) and not isinstance(spec.model.source, HuggingFaceSource)
+        else None,
+    }
 
 
 def mounts_of(spec: WorkerSpec) -> Iterator[Manifest]:
-    """The mounts of the sources, and the cache of what comes from a hub."""
-    if _hubs(spec):
+    """The mounts of the sources, the cache of what comes from a hub, and shared memory."""
+    if _downloads(spec):
         yield {"name": _CACHE, "mountPath": CACHE_DIR}
     for name, folder, source in _named(spec):
         if not isinstance(source, HuggingFaceSource):
             yield {"name": name, "mountPath": folder, "readOnly": True}
+    if spec.vllm and spec.vllm.shared_memory:
+        yield {"name": _SHARED_MEMORY, "mountPath": "/dev/shm"}  # noqa: S108 - by its name in Linux
 
 
 def volumes_of(spec: WorkerSpec) -> Iterator[Manifest]:
     """The volumes of those mounts."""
-    if _hubs(spec):
+    if _downloads(spec):
         yield {"name": _CACHE, "emptyDir": {}}
     for name, _, source in _named(spec):
         match source:
@@ -88,6 +99,9 @@ def volumes_of(spec: WorkerSpec) -> Iterator[Manifest]:
                 yield {"name": name, "persistentVolumeClaim": claim}
             case HostPathSource():
                 yield {"name": name, "hostPath": {"path": source.path, "type": "Directory"}}
+    if spec.vllm and spec.vllm.shared_memory:
+        memory = {"medium": "Memory", "sizeLimit": spec.vllm.shared_memory}
+        yield {"name": _SHARED_MEMORY, "emptyDir": memory}
 
 
 def _named(spec: WorkerSpec) -> Iterator[tuple[str, str, Source]]:
@@ -99,6 +113,31 @@ def _named(spec: WorkerSpec) -> Iterator[tuple[str, str, Source]]:
 
 def _hubs(spec: WorkerSpec) -> list[HuggingFaceSource]:
     return [source for source in spec.sources if isinstance(source, HuggingFaceSource)]
+
+
+def _downloads(spec: WorkerSpec) -> bool:
+    """Whether the worker may download: adapters of a hub come and go without a new pod."""
+    return bool(_hubs(spec)) or _takes_adapters(spec)
+
+
+def _takes_adapters(spec: WorkerSpec) -> bool:
+    return spec.vllm is not None and spec.vllm.adapters is not None
+
+
+def _secret(name: str, secret: SecretKey) -> Manifest:
+    key = {"name": secret.name, "key": secret.key}
+    return {"name": name, "valueFrom": {"secretKeyRef": key}}
+
+
+def _json_text(config: BaseModel) -> str:
+    """JSON without what is default, the same for the same config.
+
+    It has no `$`, which Kubernetes would take for the start of a reference to a variable:
+    `$$` in a template would become `$`.
+    """
+    given = config.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    text = json.dumps(given, sort_keys=True, separators=(",", ":"))
+    return text.replace("$", r"\u0024")
 
 
 def _reference(reference: ReferenceSpec) -> rewards.ReferenceModel:

@@ -9,6 +9,7 @@ from modelworker_operator import names
 from modelworker_operator.config import Config
 from modelworker_operator.podsources import (
     Manifest,
+    engine_variables,
     hub_variables,
     model_variables,
     mounts_of,
@@ -30,6 +31,7 @@ KILL_MARGIN_SECONDS: Final = 15
 """Beyond the drain, for the process to end by itself before SIGKILL."""
 
 _TMP, _TOKEN = "tmp", "heartbeat-token"
+_TMP_DIR: Final = "/tmp"  # noqa: S108 - a volume: the root file system is read-only
 
 
 def pod_template(worker: WorkerObject, config: Config) -> Manifest:
@@ -114,6 +116,7 @@ def _environment(worker: WorkerObject, config: Config) -> Iterator[Manifest]:
         "MODELWORKER_SERVED_NAME": spec.model.name,
         **model_variables(spec.model),
         **hub_variables(spec),
+        **engine_variables(spec),
         "MODELWORKER_DTYPE": spec.model.dtype,
         "MODELWORKER_MAX_MODEL_LEN": spec.model.max_model_len,
         "MODELWORKER_SCORING": scoring_text(spec.scoring) if spec.scoring else None,
@@ -134,6 +137,9 @@ def _environment(worker: WorkerObject, config: Config) -> Iterator[Manifest]:
             yield {"name": name, "value": str(value)}
     yield from secret_variables(spec)
     theirs = {item["name"] for item in spec.env}
+    if spec.vllm and "HOME" not in theirs:
+        # vLLM and its compilers keep files below it, and the root file system is read-only.
+        yield {"name": "HOME", "value": _TMP_DIR}
     if "cpu" in spec.resources.limits and "OMP_NUM_THREADS" not in theirs:
         yield {
             "name": "OMP_NUM_THREADS",
@@ -159,7 +165,7 @@ def _resources(spec: WorkerSpec) -> Manifest:
 
 def _mounts(spec: WorkerSpec) -> list[Manifest]:
     return [
-        {"name": _TMP, "mountPath": "/tmp"},  # noqa: S108 - the root file system is read-only
+        {"name": _TMP, "mountPath": _TMP_DIR},
         {"name": _TOKEN, "mountPath": kube.HEARTBEAT_TOKEN_DIR, "readOnly": True},
         *mounts_of(spec),
     ]

@@ -42,9 +42,18 @@ class Resync:
         self._seconds = seconds
         self._on_gone = on_gone
         self._wanted = asyncio.Event()
-        self.synced = False
+        self._synced = asyncio.Event()
         self.behind = 0
         """Objects that the last comparison found the store to lack."""
+
+    @property
+    def synced(self) -> bool:
+        """Whether the watches have brought everything that was there at the start."""
+        return self._synced.is_set()
+
+    async def until_synced(self) -> None:
+        """Return once they have."""
+        await self._synced.wait()
 
     def want(self) -> None:
         """Compare soon: a watch has started over."""
@@ -76,7 +85,7 @@ class Resync:
             listed = {kind: (await self._cluster.list_versions(kind))[0] for kind in WATCHED}
             for _ in range(_PATIENCE):
                 if not any(self._store.lacks(kind, seen) for kind, seen in listed.items()):
-                    self.synced = True
+                    self._synced.set()
                     return
                 await asyncio.sleep(_POLL_SECONDS)
             _log.warning("the watches have not brought every object yet; waiting")

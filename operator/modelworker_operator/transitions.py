@@ -24,12 +24,21 @@ _NORMAL: Final = frozenset(
         Reason.SELF_TEST_PASSED,
         Reason.RECIPE_NOT_COMPARED,
         Reason.NOT_TESTED,
+        Reason.ADAPTERS_LOADED,
+        Reason.ADAPTERS_LOADING,
     }
 )
 """Reasons of a healthy life; every other one is a warning."""
 
 
-_AT_FIRST: Final = frozenset({Reason.VALID, Reason.REPLICAS_UNAVAILABLE, Reason.NOT_TESTED})
+_AT_FIRST: Final = frozenset(
+    {
+        Reason.VALID,
+        Reason.REPLICAS_UNAVAILABLE,
+        Reason.NOT_TESTED,
+        Reason.ADAPTERS_LOADING,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +53,8 @@ class Transition:
 def transitions(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Transition, ...]:
     """Events for conditions whose status or reason changed, each reason once.
 
-    A new object gives none for being valid, not yet available and not yet tested, which it
-    has to be.
+    A new object gives none for being valid, not yet available, not yet tested and without
+    its adapters, which it has to be.
     """
     events: dict[kube.Reason, Transition] = {}
     # Ready first: of two conditions with one reason its message says most.
@@ -53,6 +62,7 @@ def transitions(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Transit
         kube.ConditionType.READY,
         kube.ConditionType.ACCEPTED,
         kube.ConditionType.SCORING_VERIFIED,
+        kube.ConditionType.ADAPTERS_LOADED,
         kube.ConditionType.PROGRESSING,
         kube.ConditionType.AVAILABLE,
     ):

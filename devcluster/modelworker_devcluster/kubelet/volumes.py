@@ -18,6 +18,8 @@ from modelworker_devcluster.kubelet.volume_data import (
     key_files,
 )
 
+# Libraries open shared memory by this path whatever they are told: it is the machine's own.
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - by its name in Linux
 _REFRESH_SECONDS = 60.0
 _DEFAULT_MODE = 0o644
 _FILLED = ("configMap", "secret", "downwardAPI", "projected")
@@ -79,7 +81,15 @@ class Volumes:
             MountError: a `subPath` cannot be made.
         """
         result = []
+        in_memory = {
+            spec["name"]
+            for spec in self._specs
+            if spec.get("emptyDir", {}).get("medium") == "Memory"
+        }
         for mount in container.get("volumeMounts", []):
+            if mount["name"] in in_memory and mount["mountPath"] == _SHARED_MEMORY:
+                result.append(Mount(_SHARED_MEMORY, Path(_SHARED_MEMORY)))
+                continue
             folder = self._folders[mount["name"]]
             if sub_path := mount.get("subPath"):
                 folder /= sub_path

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from modelworker_api import kube
 from modelworker_operator.errors import InvalidSpec
+from modelworker_operator.spec.engine import check_scoring, engine_of
 from modelworker_operator.spec.reader import Reader
 from modelworker_operator.spec.scoring import scoring_of
 from modelworker_operator.spec.sources import check_one_hub, source_of
@@ -24,6 +25,7 @@ from modelworker_operator.spec.values import (
     ScoringSpec,
     SecretKey,
     Source,
+    VLLMSpec,
     WorkerObject,
     WorkerSpec,
 )
@@ -41,6 +43,7 @@ __all__ = [
     "ScoringSpec",
     "SecretKey",
     "Source",
+    "VLLMSpec",
     "WorkerObject",
     "WorkerSpec",
     "identify",
@@ -92,22 +95,26 @@ def parse(kind: kube.Kind, raw: Mapping[str, Any]) -> WorkerObject:
         generation=identity.generation,
         resource_version=identity.resource_version,
         status=identity.status,
-        spec=_spec(kind, Reader(raw.get("spec") or {}, "spec"), identity.name),
+        spec=_spec(identity, Reader(raw.get("spec") or {}, "spec")),
     )
 
 
-def _spec(kind: kube.Kind, spec: Reader, name: str) -> WorkerSpec:
-    scoring = scoring_of(spec.child("scoring")) if kind == kube.REWARDMODEL else None
+def _spec(identity: Identity, spec: Reader) -> WorkerSpec:
+    name, namespace = identity.name, identity.namespace
+    scoring = scoring_of(spec.child("scoring")) if identity.kind == kube.REWARDMODEL else None
     model = _model(spec, name, scored=scoring is not None)
     if scoring and scoring.reference:
         path = f"{spec.path}.scoring.implicit.referenceModel.source"
         check_one_hub(model.source, scoring.reference.source, path)
+    if scoring:
+        check_scoring(spec, scoring.config)
     gpu = spec.child("gpu")
+    gpus = gpu.number("count", 0)
     heartbeat = spec.child("heartbeat")
     concurrency = spec.child("concurrency")
     return WorkerSpec(
         model=model,
-        backend=spec.choice("backend", "Transformers"),
+        vllm=engine_of(spec, model, {model.name, name, f"{namespace}/{name}"}, gpus=gpus),
         image=spec.text("image"),
         image_pull_policy=spec.text("imagePullPolicy"),
         image_pull_secrets=tuple(
@@ -115,7 +122,7 @@ def _spec(kind: kube.Kind, spec: Reader, name: str) -> WorkerSpec:
             for item in spec.objects("imagePullSecrets")
         ),
         replicas=spec.number("replicas", 1),
-        gpu=GpuSpec(gpu.number("count", 0), gpu.text("resourceName") or "nvidia.com/gpu"),
+        gpu=GpuSpec(gpus, gpu.text("resourceName") or "nvidia.com/gpu"),
         resources=_resources(spec.child("resources")),
         env=_env(spec),
         scheduling=_scheduling(spec.child("scheduling")),

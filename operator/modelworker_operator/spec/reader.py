@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from modelworker_operator.errors import InvalidSpec
+from modelworker_operator.quantities import quantity
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -80,12 +81,29 @@ class Reader:
             raise InvalidSpec(f"{self.path}.{key} is {value!r}; set a number > 0")
         return float(value)
 
-    def flag(self, key: str) -> bool:
-        """True or false; false if it is not set."""
+    def flag(self, key: str, *, default: bool = False) -> bool:
+        """True or false."""
         value = self._raw.get(key)
         if value is not None and not isinstance(value, bool):
             raise InvalidSpec(f"{self.path}.{key} is {value!r}; set true or false")
-        return bool(value)
+        return default if value is None else value
+
+    def quantity(self, key: str) -> str | None:
+        """An amount of whole bytes above 0, as it is written; None if it is not set."""
+        value = self._raw.get(key)
+        if value is None:
+            return None
+        amount = quantity(str(value))
+        if not amount.is_finite() or amount < 1 or amount != int(amount):
+            raise InvalidSpec(f"{self.path}.{key} is {value!r}; set whole bytes, such as 512Mi")
+        return str(value)
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of strings."""
+        value = self._raw.get(key) or ()
+        if isinstance(value, str) or not all(isinstance(item, str) for item in value):
+            raise InvalidSpec(f"{self.path}.{key} must be a list of strings; correct it")
+        return tuple(value)
 
     def mapping(self, key: str) -> Mapping[str, Any]:
         """The object in a field as it is."""

@@ -25,24 +25,40 @@ def source_of(source: Reader) -> Source:
         )
     chosen = source.child(given[0])
     if given == ["huggingFace"]:
-        token = chosen.child("tokenSecretRef")
         return HuggingFaceSource(
             repo=chosen.required("repo"),
             revision=chosen.required("revision"),
-            token=SecretKey(token.required("name"), token.text("key") or "token")
-            if chosen.has("tokenSecretRef")
-            else None,
+            token=token_of(chosen) if chosen.has("tokenSecretRef") else None,
             endpoint=chosen.text("endpoint"),
         )
     if given == ["pvc"]:
-        path = chosen.text("path") or ""
-        if path.startswith("/") or ".." in path.split("/"):
-            raise InvalidSpec(f"{chosen.path}.path is {path!r}; set a relative path without '..'")
-        return PvcSource(claim_name=chosen.required("claimName"), path=path)
+        return PvcSource(claim_name=chosen.required("claimName"), path=folder_of(chosen))
     path = chosen.required("path")
     if not path.startswith("/") or ".." in path.split("/"):
         raise InvalidSpec(f"{chosen.path}.path is {path!r}; set an absolute path without '..'")
     return HostPathSource(path=path)
+
+
+def token_of(holder: Reader) -> SecretKey:
+    """The `tokenSecretRef` of an object.
+
+    Raises:
+        InvalidSpec: it names no Secret.
+    """
+    token = holder.child("tokenSecretRef")
+    return SecretKey(token.required("name"), token.text("key") or "token")
+
+
+def folder_of(holder: Reader) -> str:
+    """The `path` of an object, relative to the root of a volume; empty for the root.
+
+    Raises:
+        InvalidSpec: it leads out of the volume.
+    """
+    path = holder.text("path") or ""
+    if path.startswith("/") or ".." in path.split("/"):
+        raise InvalidSpec(f"{holder.path}.path is {path!r}; set a relative path without '..'")
+    return path
 
 
 def check_one_hub(first: Source, second: Source, path: str) -> None:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modelworker_api import kube, rewards
+from modelworker_api import engine, kube, rewards
+from modelworker_api.adapters import Adapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +119,26 @@ class ScoringSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class VLLMSpec:
+    """How vLLM runs a model."""
+
+    config: engine.VLLMConfig
+    """What the worker gets."""
+    development_token: SecretKey | None
+    """Who may call the development routes; None without them."""
+    shared_memory: str | None
+    """Size of /dev/shm as a quantity; None for the container runtime's own."""
+    adapters: tuple[Adapter, ...] | None
+    """The LoRA adapters to serve; None where the engine takes none."""
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerSpec:
     """The spec of either kind."""
 
     model: ModelSpec
-    backend: str
+    vllm: VLLMSpec | None
+    """Of backend VLLM; None for Transformers."""
     image: str | None
     image_pull_policy: str | None
     image_pull_secrets: tuple[str, ...]

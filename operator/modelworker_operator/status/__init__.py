@@ -6,6 +6,7 @@ from typing import Any
 
 from modelworker_operator import names
 from modelworker_operator.spec import HuggingFaceSource, Identity, WorkerObject
+from modelworker_operator.status.adapters import adapters_status
 from modelworker_operator.status.conditions import conditions_for
 from modelworker_operator.status.facts import Facts
 from modelworker_operator.status.scoring import scoring_status
@@ -67,6 +68,7 @@ def status_for(
         "url": names.service_url(worker) if observed.service else None,
         "model": _model(worker, running),
         "scoring": scoring_status(facts) or None,
+        "adapters": adapters_status(facts) or None,
         "workers": [one.entry() for one in shown],
         "workersNotListed": len(running) - len(shown) or None,
         "conditions": conditions_for(facts, now=now),

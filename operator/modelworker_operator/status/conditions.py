@@ -6,6 +6,7 @@ from typing import Any
 
 from modelworker_api import kube
 from modelworker_operator import names
+from modelworker_operator.status.adapters import adapters_verdict
 from modelworker_operator.status.facts import Facts, Verdict
 from modelworker_operator.status.findings import (
     READY_COUNT,
@@ -25,7 +26,8 @@ def conditions_for(facts: Facts, *, now: datetime) -> list[dict[str, Any]]:
     """All conditions; times move only where a condition's status changed.
 
     With a problem, `Accepted` and `Ready` speak of the newest generation, the others of the
-    one that was applied last. `ScoringVerified` is a RewardModel's alone.
+    one that was applied last. `ScoringVerified` is a RewardModel's alone, `AdaptersLoaded` is
+    there where the spec has adapters.
     """
     generation = facts.worker.generation
     applied = facts.worker.status.get("observedGeneration") if facts.problem else generation
@@ -37,6 +39,8 @@ def conditions_for(facts: Facts, *, now: datetime) -> list[dict[str, Any]]:
     ]
     if facts.worker.kind == kube.REWARDMODEL:
         verdicts.insert(3, (kube.ConditionType.SCORING_VERIFIED, scoring_verdict(facts), applied))
+    if loaded := adapters_verdict(facts):
+        verdicts.insert(3, (kube.ConditionType.ADAPTERS_LOADED, loaded, applied))
     return [
         _stored(kind, verdict, facts.worker.status, seen, now) for kind, verdict, seen in verdicts
     ]

@@ -14,8 +14,8 @@ LOAD_FAILURES: Final = {
     Reason.MODEL_TOO_LONG: "lower spec.model.maxModelLen",
     Reason.DOWNLOAD_FAILED: "check that the node reaches the hub, or set "
     "spec.model.source.huggingFace.endpoint",
-    Reason.INSUFFICIENT_MEMORY: "raise spec.resources.limits.memory, ask for more GPUs, or set a "
-    "smaller spec.model.dtype",
+    Reason.INSUFFICIENT_MEMORY: "raise spec.resources.limits.memory, ask for more GPUs, set a "
+    "smaller spec.model.dtype, or with backend VLLM a smaller spec.vllm.kvCacheMemory",
     Reason.LOAD_FAILED: "read the log",
     Reason.TOKEN_NOT_IN_VOCABULARY: "set the spec.scoring.family that the checkpoint was trained "
     "for, or correct spec.scoring.custom",
