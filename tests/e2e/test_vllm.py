@@ -81,9 +81,18 @@ def engine_pid(platform: Platform, pod: str) -> int:
 def test_greedy_answers_equal_the_transformers_backend(
     platform: Platform, lm: LM, two_workers: str
 ) -> None:
-    found = lm.generate(PROMPTS, max_tokens=16, temperature=0)
+    chat = [{"role": "user", "content": "What is the capital of Italy?"}]
+    prefilled = [*chat, {"role": "assistant", "content": "The capital is\n\n"}]
     with platform.lm(two_workers) as other:
         expected = other.generate(PROMPTS, max_tokens=16, temperature=0)
+        for messages, go_on in ((chat, False), (prefilled, True)):
+            answers = [
+                one.chat(messages, continue_final_message=go_on, max_tokens=12, temperature=0)
+                for one in (lm, other)
+            ]
+            assert answers[0].prompt_token_ids == answers[1].prompt_token_ids
+            assert answers[0].token_ids == answers[1].token_ids
+    found = lm.generate(PROMPTS, max_tokens=16, temperature=0)
     assert [a.token_ids for a in found] == [a.token_ids for a in expected]
     for mine, theirs in zip(found, expected, strict=True):
         assert mine.text == theirs.text
@@ -100,9 +109,6 @@ def test_every_way_to_ask(lm: LM) -> None:
     assert len(eight) == 8
     assert len(set(eight.texts)) > 1
     assert all(s.logprobs and len(s.logprobs) == len(s.token_ids or ()) for s in eight.samples)
-
-    chat = lm.chat([{"role": "user", "content": "What is the capital of Italy?"}], temperature=0)
-    assert "Rome" in chat.text
 
     options: dict[str, Any] = {"max_tokens": 32, "temperature": 0, "stop": [", 5"]}
     dropped = lm.generate("1, 2, 3, 4", **options)

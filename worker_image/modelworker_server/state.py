@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from modelworker_api import wire
@@ -59,9 +59,8 @@ class ServerState:
     def loaded(self) -> None:
         """The worker's model is there: take work."""
         self.metrics.loaded(self.worker.info)
-        if self.engine_api is not None:
-            # An engine counts in the registry that belongs to the process.
-            self.metrics.add(REGISTRY)
+        if (counters := self.worker.counters) is not None:
+            self.metrics.add(counters)
         self.lifecycle.loaded()
 
     def alive(self) -> bool:

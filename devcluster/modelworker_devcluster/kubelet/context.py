@@ -55,12 +55,14 @@ class PodContext:
         node: what all pods share.
         volumes: of this pod; they hold the facts about it, too.
         folder: where everything of the pod is.
+        temporary: a short path to the pod's /tmp.
         gpus: the GPUs of each container.
     """
 
     node: NodeContext
     volumes: Volumes
     folder: Path
+    temporary: Path
     gpus: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property

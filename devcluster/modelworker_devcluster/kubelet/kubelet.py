@@ -106,6 +106,9 @@ class Kubelet:
         for folder in (directory / "pods").glob("*"):
             if folder not in known:
                 shutil.rmtree(folder, ignore_errors=True)
+        for link in (directory / "tmp").glob("*"):
+            if not link.exists():
+                link.unlink()
 
 
 async def _keep_running(work: Callable[[], Awaitable[None]]) -> None:

@@ -148,7 +148,7 @@ def _base_environment(context: PodContext, name: str) -> dict[str, str]:
     return {
         "PATH": search_path(Path(sys.executable)),
         "HOME": str(context.folder / "home"),
-        "TMPDIR": str(context.folder / "tmp"),
+        "TMPDIR": str(context.temporary),
         "LANG": "C.UTF-8",
         "HOSTNAME": context.pod["spec"].get("hostname") or metadata["name"],
         "KUBERNETES_SERVICE_HOST": server.hostname or "",

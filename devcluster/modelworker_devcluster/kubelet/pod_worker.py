@@ -24,6 +24,7 @@ from modelworker_devcluster.kubelet.supported import not_enforced, refusals
 from modelworker_devcluster.kubelet.volume_data import MountError
 from modelworker_devcluster.kubelet.volumes import Volumes
 
+_TEMPORARY_NAME = 13
 _SETUP_RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 _REFUSAL_SECONDS = 10.0
 _STATUS_RETRY_SECONDS = 1.0
@@ -50,7 +51,8 @@ class PodWorker:
         self.folder = pod_folder(node.settings.directory, pod)
         facts = Facts(pod, "", node.settings.node_name, node.settings.capacity)
         volumes = Volumes(node.api, facts, self.folder / "volumes", node.clock)
-        self._context = PodContext(node, volumes, self.folder)
+        temporary = temporary_folder(node.settings.directory, pod)
+        self._context = PodContext(node, volumes, self.folder, temporary)
         now = node.clock()
         self._start_time = adopt.start_time(pod, now)
         self._init, self._main = (
@@ -181,6 +183,7 @@ class PodWorker:
                     self._context.volumes.facts = facts
                 for name in ("home", "tmp"):
                     (self.folder / name).mkdir(parents=True, exist_ok=True)
+                link_temporary(self._context.temporary, self.folder / "tmp")
                 await self._context.volumes.set_up()
             except (MountError, NoFreeAddress, OSError) as error:
                 self._wait_with(str(error))
@@ -274,6 +277,19 @@ class PodWorker:
                 await asyncio.sleep(_STATUS_RETRY_SECONDS)
         self._node.events.forget(self._context.pod)
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+        self._context.temporary.unlink(missing_ok=True)
+
+
+def temporary_folder(directory: Path, pod: Object) -> Path:
+    """What a pod's programs take for /tmp: a link, as sockets there may have no longer path."""
+    return directory / "tmp" / str(pod["metadata"]["uid"])[:_TEMPORARY_NAME]
+
+
+def link_temporary(link: Path, folder: Path) -> None:
+    """Let the link lead to the folder."""
+    link.parent.mkdir(exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to(folder)
 
 
 def pod_folder(directory: Path, pod: Object) -> Path:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from modelworker_api import adapters, engine, rewards, wire
@@ -181,6 +182,11 @@ class BaseModelWorker(ABC):
     @property
     def api(self) -> ASGIApp | None:
         """The engine's own HTTP application; None where this package's routes are the API."""
+        return None
+
+    @property
+    def counters(self) -> CollectorRegistry | None:
+        """Where the engine counts for Prometheus; None where it counts nothing of its own."""
         return None
 
     # --- adapters --------------------------------------------------------------------

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+from prometheus_client import REGISTRY, CollectorRegistry
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from modelworker_api.wire import FailureReason
@@ -54,10 +55,20 @@ class EngineWorker(BaseModelWorker):
         return self._engine is None or not self._engine.errored
 
     def load_now(self) -> Load:
-        """How many sequences are running and waiting inside the engine."""
+        """How many requests are running and waiting inside the engine."""
         if self._engine is None:
             return Load()
-        return self._stats.load(self._engine.output_processor.get_num_unfinished_requests())
+        output = self._engine.output_processor
+        if not output.parent_requests:
+            return self._stats.load(len(output.request_states))
+        # The samples of one request are requests of the engine's own.
+        alone = sum(state.parent_req is None for state in output.request_states.values())
+        return self._stats.load(alone + len(output.parent_requests))
+
+    @property
+    def counters(self) -> CollectorRegistry | None:
+        """The registry that belongs to the process."""
+        return REGISTRY
 
     # --- tokens ----------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ class EngineStats(StatLoggerBase):  # type: ignore[misc] # vLLM's types are not 
         """Nothing is to be told."""
 
     def load(self, unfinished: int) -> Load:
-        """The load with so many sequences unfinished, which is known without a step.
+        """The load with so many requests unfinished, which is known without a step.
 
         An engine that has nothing to do takes no step, so what the last one said may be
         of requests that were aborted since.
