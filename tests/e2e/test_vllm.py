@@ -14,12 +14,16 @@ import httpx
 import psutil
 import pytest
 
-from modelworker import LM, Unsupported
+from modelworker import LM, Beam, ModelNotServed, Unsupported
 from tests.e2e.conftest import ROOT, Platform
+from tests.e2e.test_rewards import QUESTION, scoring
 from tests.support import eventually
+from tests.vllm_support import write_adapter
 
 NAME = "fast"
 FOLDER = "smollm2-safetensors"
+MODEL = {"source": {"pvc": {"claimName": "models", "path": FOLDER}}, "dtype": "float32"}
+ENGINE = {"kvCacheMemory": "512Mi", "enforceEager": True}
 MAX_QUEUED = 24
 PROMPTS = [f"Count on from {n}: {n + 1}, {n + 2}," for n in range(12)]
 
@@ -36,12 +40,8 @@ def worker(platform: Platform) -> str:
         NAME,
         backend="VLLM",
         replicas=2,
-        model={
-            "source": {"pvc": {"claimName": "models", "path": FOLDER}},
-            "dtype": "float32",
-            "maxModelLen": 1024,
-        },
-        vllm={"kvCacheMemory": "512Mi", "enforceEager": True},
+        model={**MODEL, "maxModelLen": 1024},
+        vllm=ENGINE,
         concurrency={"maxRunning": 8, "maxQueued": MAX_QUEUED},
         lora={"maxRank": 8},
     )
@@ -140,8 +140,6 @@ def test_given_continuations_get_their_log_probabilities(lm: LM) -> None:
 
 
 def test_a_tree_grows_in_token_space(lm: LM) -> None:
-    from modelworker import Beam
-
     beams = [Beam.start([{"role": "user", "content": "How do I boil an egg? Use short lines."}])]
     for depth in (1, 2):
         (children,) = lm.step(beams[:1], n=2, stop="\n", max_tokens=48, temperature=0.7, seed=1)
@@ -246,6 +244,42 @@ def test_a_dead_engine_restarts_its_pod_and_no_call_fails(platform: Platform, lm
     )
 
 
+def test_adapters_come_and_go_without_a_restart(platform: Platform, lm: LM) -> None:
+    name, prompt = "tiny", "The capital of France is"
+    write_adapter(platform.volume() / FOLDER / "adapters" / name, seed=5)
+    pods = {pod["metadata"]["uid"] for pod in platform.pods(NAME)}
+    plain = lm.generate(prompt, max_tokens=8, temperature=0).token_ids
+
+    def adapters(*wanted: dict[str, str]) -> None:
+        patch = {"spec": {"lora": {"adapters": wanted}}}
+        platform.kubectl("patch", "mw", NAME, "--type=merge", "-p", json.dumps(patch))
+
+    def served() -> list[Any]:
+        return [
+            (one["name"], one["state"], one.get("loadedReplicas"))
+            for one in platform.object(NAME)["status"].get("adapters", [])
+        ]
+
+    adapters({"name": name, "path": f"{FOLDER}/adapters/{name}"})
+    eventually(served, until=lambda now: now == [(name, "Loaded", 2)], timeout=60, what="adapter")
+    assert platform.condition(NAME, "AdaptersLoaded")["status"] == "True"
+    with platform.lm(NAME, adapter=name) as tuned:
+        assert tuned.generate(prompt, max_tokens=8, temperature=0).token_ids != plain
+    assert lm.generate(prompt, max_tokens=8, temperature=0).token_ids == plain
+
+    adapters()
+    eventually(served, until=lambda now: now == [], timeout=60, what="no adapter")
+
+    def unknown() -> list[str]:
+        urls = addresses(platform).values()
+        return [one["id"] for url in urls for one in httpx.get(f"{url}/v1/models").json()["data"]]
+
+    eventually(unknown, until=lambda ids: name not in ids, timeout=60, what="workers without it")
+    with platform.lm(NAME, adapter=name) as tuned, pytest.raises(ModelNotServed):
+        tuned.generate(prompt, max_tokens=1)
+    assert {pod["metadata"]["uid"] for pod in platform.pods(NAME)} == pods
+
+
 def test_scaling_in_under_load_answers_every_accepted_request(platform: Platform, lm: LM) -> None:
     lm.generate("warm", max_tokens=1)
 
@@ -259,3 +293,30 @@ def test_scaling_in_under_load_answers_every_accepted_request(platform: Platform
         assert list(asked) == [64] * 48
     platform.wait_ready(NAME, 1)
     platform.kubectl("scale", f"mw/{NAME}", "--replicas=2")
+
+
+def test_a_reward_model_on_vllm_scores_as_the_transformers_backend(
+    platform: Platform, worker: str
+) -> None:
+    platform.kubectl("delete", "mw", worker, "--wait=true")
+    pairs = [
+        (QUESTION, f"3 + 4 is 7.\n\n7 times 2 is {n}.\n\nThe answer is {n}.") for n in (14, 15)
+    ]
+    platform.apply_reward("slow-judge", scoring(cache=None))
+    platform.wait_ready("slow-judge", 1, short="rwm")
+    with platform.rm("slow-judge") as rm:
+        expected = rm.score(pairs)
+    platform.kubectl("delete", "rwm", "slow-judge", "--wait=true")
+    platform.apply_reward(
+        "fast-judge", scoring(cache=None), backend="VLLM", model=MODEL, vllm=ENGINE
+    )
+    platform.wait_ready("fast-judge", 1, timeout=480, short="rwm")
+    with platform.rm("fast-judge") as rm:
+        found = rm.score(pairs)
+        again = rm.score([pairs[1], pairs[0]])
+    assert platform.condition("fast-judge", "ScoringVerified", "rwm")["status"] != "False"
+    assert [len(one.steps) for one in found] == [3, 3]
+    for mine, repeated, theirs in zip(found, reversed(again), expected, strict=True):
+        assert mine.step_scores == pytest.approx(theirs.step_scores, abs=1e-4)
+        assert mine.step_scores == pytest.approx(repeated.step_scores, abs=1e-6)
+    platform.kubectl("delete", "rwm", "fast-judge", "--wait=true")

@@ -1,5 +1,6 @@
 """A worker process with vLLM: how it ends, and that its engine ends with it and not before."""
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -78,7 +79,9 @@ def test_an_engine_that_is_killed_ends_the_worker_and_every_request(
         answer = whole.result(timeout=20)
         assert answer.status_code == 503
         assert answer.json()["error"]["type"] == "unavailable"
-        assert '"error"' in streamed.result(timeout=20).text
+        events = streamed.result(timeout=20).text.split("\n\n")
+        (error,) = [json.loads(one[6:]) for one in events if one.startswith('data: {"object":"e')]
+        assert (error["code"], error["error"]["type"]) == (503, "unavailable")
         assert worker.process.wait(30) == 1
         assert worker.termination_log.read_text().startswith("EngineDied: ")
         eventually(lambda: gone(engines), what="end of the engine")

@@ -295,7 +295,7 @@ def test_metrics_of_two_registries_have_each_name_once() -> None:
         state.metrics.add(other)
         text = state.metrics.exposition().decode()
         assert "vllm:seen 1.0" in text
-        assert "77" not in text
+        assert "modelworker_requests_running 0.0" in text
         types = [line for line in text.splitlines() if line.startswith("# TYPE")]
         assert len(types) == len(set(types))
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from modelworker_server.engine_errors import translated
+from modelworker_server.engine_errors import ERROR_EVENT, translated, translated_event
 from modelworker_server.engine_requests import check_body
 from modelworker_server.engine_routes import Access, route_of
 from modelworker_server.errors import BadRequest, ContextTooLong
@@ -195,6 +195,23 @@ def test_errors_of_the_engine_get_our_shape(
     assert answer.message == answer.error.message
     assert words in answer.message
     assert ".py" not in answer.message
+
+
+@pytest.mark.parametrize(
+    ("alive", "code", "kind"),
+    [
+        pytest.param(True, 500, "internal_error", id="a-request-failed"),
+        pytest.param(False, 503, "unavailable", id="the-engine-died"),
+    ],
+)
+def test_an_error_in_a_stream_gets_our_shape(alive: bool, code: int, kind: str) -> None:
+    event = b"data: " + engine_error(message="m", code=500) + b"\n\n"
+    assert event.startswith(ERROR_EVENT)
+    told = translated_event(event, "/v1/completions", alive=alive)
+    assert told.startswith(b"data: ")
+    assert told.endswith(b"}\n\n")
+    error = json.loads(told[6:])
+    assert (error["object"], error["code"], error["error"]["type"]) == ("error", code, kind)
 
 
 def test_param_is_kept() -> None:

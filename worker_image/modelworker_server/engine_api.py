@@ -1,6 +1,7 @@
 """The engine's own HTTP application, behind this package's door and without another hop."""
 
 import hmac
+from collections.abc import Callable
 from contextlib import nullcontext
 
 from starlette.datastructures import Headers
@@ -8,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelworker_server.edge import error_response
-from modelworker_server.engine_errors import translated
+from modelworker_server.engine_errors import ERROR_EVENT, translated, translated_event
 from modelworker_server.engine_requests import check_body
 from modelworker_server.engine_routes import Access, EngineRoute, route_of
 from modelworker_server.errors import (
@@ -66,7 +67,7 @@ class EngineApi:
             if body:
                 require_json(headers.get("content-type"))
                 check_body(body, scope["path"], server.worker.info.vocab_size)
-        exchange = _Exchange(scope["path"], body, receive, send)
+        exchange = _Exchange(scope["path"], body, receive, send, server.alive)
         with server.limiter.admit(1) if route.access is Access.WORK else nullcontext():
             await api(scope, exchange.receive, exchange.send)
 
@@ -74,11 +75,14 @@ class EngineApi:
 class _Exchange:
     """A request that was read already, and an answer whose errors are put into our shape."""
 
-    def __init__(self, path: str, body: bytes, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, path: str, body: bytes, receive: Receive, send: Send, alive: Callable[[], bool]
+    ) -> None:
         self._path = path
         self._body: bytes | None = body
         self._receive = receive
         self._send = send
+        self._alive = alive
         self._failed: Message | None = None
         self._said = b""
         self._gone = False
@@ -99,6 +103,9 @@ class _Exchange:
         if message["type"] == "http.response.start" and is_error(message["status"]):
             self._failed = message
         elif self._failed is None:
+            if message.get("body", b"").startswith(ERROR_EVENT):
+                event = translated_event(message["body"], self._path, alive=self._alive())
+                message = {**message, "body": event}
             await self._send(message)
         elif message["type"] == "http.response.body":
             self._said += message.get("body", b"")

@@ -8,6 +8,8 @@ from modelworker_api import wire
 
 CONTEXT: Final = "maximum context length"
 """Clients look for these words to tell that a prompt was too long."""
+ERROR_EVENT: Final = b'data: {"error"'
+"""How an error begins that comes after the answer has begun."""
 _TOO_LONG: Final = (CONTEXT, "max_model_len", "maximum model length", "longer than the maximum")
 _TYPES: Final = {
     HTTPStatus.NOT_FOUND: "not_found",
@@ -52,6 +54,22 @@ def translated(status: int, body: bytes, path: str) -> wire.ErrorResponse:
             param=param if isinstance(param, str) else None,
         ),
     )
+
+
+def translated_event(event: bytes, path: str, *, alive: bool) -> bytes:
+    """The same for an error that comes as an event of a stream.
+
+    Args:
+        event: The event, which begins with `ERROR_EVENT`.
+        path: The path of the request.
+        alive: Whether the engine is; what a dead one leaves undone another worker can do.
+    """
+    body = event.removeprefix(b"data: ").strip()
+    code = _detail(body).get("code")
+    status = code if isinstance(code, int) else HTTPStatus.INTERNAL_SERVER_ERROR
+    if not alive:
+        status = HTTPStatus.SERVICE_UNAVAILABLE
+    return b"data: " + translated(status, body, path).model_dump_json().encode() + b"\n\n"
 
 
 def _detail(body: bytes) -> dict[str, Any]:
