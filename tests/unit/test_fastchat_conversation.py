@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from jinja2 import Environment
 
-from modelworker_server.fastchat_conversation import SepStyle, conversation
+from modelworker_server.fastchat.conversation import SepStyle, conversation
 
 CHATML = (
     "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from modelworker_server.answers_prompts import prompt_logprobs, prompt_offsets
+from modelworker_server.openai.answers_prompts import prompt_logprobs, prompt_offsets
 from modelworker_server.workers.base import TokenLogprob
 from tests.fake_worker import FakeWorker, text_of, token_at
 from tests.server_support import call, post, stream

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from modelworker_server.engine_errors import ERROR_EVENT, translated, translated_event
-from modelworker_server.engine_requests import check_body
-from modelworker_server.engine_routes import Access, route_of
+from modelworker_server.engine.errors import ERROR_EVENT, translated, translated_event
+from modelworker_server.engine.requests import check_body
+from modelworker_server.engine.routes import Access, route_of
 from modelworker_server.errors import BadRequest, ContextTooLong
 
 COMPLETIONS = "/v1/completions"

@@ -5,7 +5,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from modelworker_server.edge import Edge, error_response
-from modelworker_server.engine_api import EngineApi
+from modelworker_server.engine.app import EngineApi
 from modelworker_server.errors import WorkerError, bug, from_routing
 from modelworker_server.routes import (
     fastchat,

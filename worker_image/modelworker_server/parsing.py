@@ -9,7 +9,7 @@ from pydantic_core import ErrorDetails, from_json
 
 from modelworker_api import wire
 from modelworker_server.errors import BadRequest, BodyTooLarge, NotJson
-from modelworker_server.refused import refuse_unsupported
+from modelworker_server.openai.refused import refuse_unsupported
 
 ShapeT = TypeVar("ShapeT", bound=wire.Wire)
 

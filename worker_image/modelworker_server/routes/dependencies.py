@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 from fastapi import Depends, Request
 
 from modelworker_api import wire
-from modelworker_server.answers import Envelope
+from modelworker_server.openai.answers import Envelope
 from modelworker_server.reading import has_body
 from modelworker_server.state import ServerState
 from modelworker_server.workers.base import BaseModelWorker

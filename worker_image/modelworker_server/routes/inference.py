@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 
 from modelworker_api import inference
-from modelworker_server import serving, translate_inference
-from modelworker_server.answers_inference import TokensAnswers
+from modelworker_server.openai import serving, translate_inference
+from modelworker_server.openai.answers_inference import TokensAnswers
+from modelworker_server.openai.translate import Job
 from modelworker_server.routes.dependencies import ReadyServer, asked, envelope
-from modelworker_server.translate import Job
 
 router = APIRouter(prefix="/inference/v1")
 

@@ -5,12 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 
 from modelworker_api import tokens, wire
-from modelworker_server import serving, translate
-from modelworker_server.answers import model_list
-from modelworker_server.answers_chat import ChatAnswers
-from modelworker_server.answers_completions import CompletionAnswers
+from modelworker_server.openai import serving, translate
+from modelworker_server.openai.answers import model_list
+from modelworker_server.openai.answers_chat import ChatAnswers
+from modelworker_server.openai.answers_completions import CompletionAnswers
+from modelworker_server.openai.translate import EmbeddingJob, Job
 from modelworker_server.routes.dependencies import ReadyServer, asked, envelope
-from modelworker_server.translate import EmbeddingJob, Job
 
 router = APIRouter(prefix="/v1")
 

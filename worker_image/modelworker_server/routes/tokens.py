@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Response
 
 from modelworker_api import tokens
-from modelworker_server import translate_tokens
-from modelworker_server.answers import tokenizer_info
+from modelworker_server.openai import translate_tokens
+from modelworker_server.openai.answers import tokenizer_info
+from modelworker_server.openai.serving import json_response
 from modelworker_server.routes.dependencies import ReadyServer, asked
-from modelworker_server.serving import json_response
 
 router = APIRouter()
 

@@ -11,7 +11,7 @@ from pydantic_core import from_json
 
 from modelworker_api import wire
 from modelworker_server.errors import BadRequest
-from modelworker_server.sampling import check_token_ids
+from modelworker_server.openai.sampling import check_token_ids
 
 _LISTS: Final = {
     "messages": wire.MAX_MESSAGES,

@@ -6,7 +6,7 @@ from typing import Literal
 
 from modelworker_api import inference
 from modelworker_api.logprobs import PromptLogprobs
-from modelworker_server.answers import (
+from modelworker_server.openai.answers import (
     Envelope,
     TokenText,
     finite,
@@ -15,8 +15,8 @@ from modelworker_server.answers import (
     token_namer,
     usage,
 )
-from modelworker_server.answers_prompts import prompt_logprobs
-from modelworker_server.translate import Job
+from modelworker_server.openai.answers_prompts import prompt_logprobs
+from modelworker_server.openai.translate import Job
 from modelworker_server.workers.base import Sample, TokenLogprob
 
 

@@ -11,12 +11,12 @@ from fastapi import Request, Response
 from modelworker_api import fastchat, wire
 from modelworker_server.connection import while_connected
 from modelworker_server.errors import Unavailable
-from modelworker_server.fastchat_answers import Answers
-from modelworker_server.fastchat_errors import failure, known_error
-from modelworker_server.fastchat_translate import Generation
-from modelworker_server.serving import EventStream, json_response
+from modelworker_server.fastchat.answers import Answers
+from modelworker_server.fastchat.errors import failure, known_error
+from modelworker_server.fastchat.translate import Generation
+from modelworker_server.openai.serving import EventStream, json_response
+from modelworker_server.openai.translate import EmbeddingJob
 from modelworker_server.state import ServerState
-from modelworker_server.translate import EmbeddingJob
 from modelworker_server.workers.base import BaseModelWorker, Sample
 
 

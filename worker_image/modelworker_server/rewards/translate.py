@@ -12,9 +12,9 @@ from typing import Final
 from modelworker_api import rewards, wire
 from modelworker_server.conversation import plain_messages
 from modelworker_server.errors import BadRequest, InputFailed, NoSteps, Unsupported, WorkerError
+from modelworker_server.openai.translate import require_served
 from modelworker_server.scoring import steps
 from modelworker_server.scoring.values import Item, Layout, Templated, Turn
-from modelworker_server.translate import require_served
 from modelworker_server.workers.base import BaseModelWorker
 
 _PARTS: Final = ("question", "response", "steps", "messages", "text")

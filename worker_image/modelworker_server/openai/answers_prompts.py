@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from modelworker_api.logprobs import PromptLogprob, PromptLogprobs
-from modelworker_server.answers import TokenText, finite
+from modelworker_server.openai.answers import TokenText, finite
 from modelworker_server.workers.base import TokenLogprob
 
 _INCOMPLETE: Final = "\ufffd"

@@ -2,8 +2,8 @@
 
 from modelworker_api import inference
 from modelworker_server.errors import BadRequest
-from modelworker_server.sampling import check_token_ids, include_usage, sampling_params
-from modelworker_server.translate import Job, checked, max_tokens, require_served
+from modelworker_server.openai.sampling import check_token_ids, include_usage, sampling_params
+from modelworker_server.openai.translate import Job, checked, max_tokens, require_served
 from modelworker_server.workers.base import BaseModelWorker
 
 

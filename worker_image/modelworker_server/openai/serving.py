@@ -12,11 +12,11 @@ from fastapi import Request, Response
 from starlette.types import Receive, Scope, Send
 
 from modelworker_api import tokens, wire
-from modelworker_server.answers import Answers, token_count, usage
 from modelworker_server.connection import while_connected
 from modelworker_server.errors import ClientGone, WorkerError, bug
+from modelworker_server.openai.answers import Answers, token_count, usage
+from modelworker_server.openai.translate import EmbeddingJob, Job
 from modelworker_server.state import ServerState
-from modelworker_server.translate import EmbeddingJob, Job
 from modelworker_server.workers.base import BaseModelWorker, Sample, SamplingParams, TokenLogprob
 
 T = TypeVar("T")

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from modelworker_api import fastchat, tokens, wire
-from modelworker_server import translate
 from modelworker_server.errors import BadRequest, ContextTooLong, UnsupportedParameter
-from modelworker_server.fastchat_conversation import conversation
-from modelworker_server.fastchat_errors import OutOfRange
+from modelworker_server.fastchat.conversation import conversation
+from modelworker_server.fastchat.errors import OutOfRange
+from modelworker_server.openai import translate
+from modelworker_server.openai.sampling import GREEDY_BELOW, sampling_params
+from modelworker_server.openai.translate import EmbeddingJob, require_served
 from modelworker_server.parsing import shortened
-from modelworker_server.sampling import GREEDY_BELOW, sampling_params
-from modelworker_server.translate import EmbeddingJob, require_served
 from modelworker_server.workers.base import BaseModelWorker, ModelInfo, SamplingParams
 
 DEFAULT_NEW_TOKENS: Final = 256

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from modelworker_api import fastchat, wire
-from modelworker_server.answers import finite, usage
-from modelworker_server.fastchat_translate import Generation
+from modelworker_server.fastchat.translate import Generation
+from modelworker_server.openai.answers import finite, usage
 from modelworker_server.workers.base import Sample, TokenLogprob
 
 Answer = fastchat.FastChatAnswer | fastchat.OpenRAnswer

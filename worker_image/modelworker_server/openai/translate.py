@@ -7,8 +7,8 @@ from typing import Final
 from modelworker_api import tokens, wire
 from modelworker_server.conversation import plain_messages
 from modelworker_server.errors import BadRequest, ContextTooLong, ModelNotServed
+from modelworker_server.openai.sampling import check_token_ids, include_usage, sampling_params
 from modelworker_server.parsing import shortened
-from modelworker_server.sampling import check_token_ids, include_usage, sampling_params
 from modelworker_server.workers.base import BaseModelWorker, ModelInfo, SamplingParams
 
 DEFAULT_COMPLETION_TOKENS = 16

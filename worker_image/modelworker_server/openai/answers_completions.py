@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from modelworker_api import wire
 from modelworker_api.logprobs import PromptLogprobs
-from modelworker_server.answers import (
+from modelworker_server.openai.answers import (
     Envelope,
     TokenText,
     finite,
@@ -14,8 +14,8 @@ from modelworker_server.answers import (
     token_namer,
     usage,
 )
-from modelworker_server.answers_prompts import prompt_logprobs, prompt_offsets
-from modelworker_server.translate import Job
+from modelworker_server.openai.answers_prompts import prompt_logprobs, prompt_offsets
+from modelworker_server.openai.translate import Job
 from modelworker_server.workers.base import Sample, TokenLogprob
 
 

@@ -3,8 +3,8 @@
 from modelworker_api import tokens
 from modelworker_server.conversation import plain_messages
 from modelworker_server.errors import BadRequest
-from modelworker_server.sampling import check_token_ids
-from modelworker_server.translate import require_served
+from modelworker_server.openai.sampling import check_token_ids
+from modelworker_server.openai.translate import require_served
 from modelworker_server.workers.base import BaseModelWorker
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from modelworker_api import inference, tokens, wire
-from modelworker_server.translate import Job
+from modelworker_server.openai.translate import Job
 from modelworker_server.workers.base import (
     BaseModelWorker,
     ModelInfo,

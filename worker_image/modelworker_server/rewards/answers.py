@@ -4,11 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 from modelworker_api import rewards
-from modelworker_server.answers import Envelope, usage
 from modelworker_server.errors import InputFailed, NonFiniteScore, WorkerError
+from modelworker_server.openai.answers import Envelope, usage
+from modelworker_server.rewards.translate import QueryJob, RewardJob, ValueJob
 from modelworker_server.scoring import steps
 from modelworker_server.scoring.values import Layout, Scores
-from modelworker_server.translate_rewards import QueryJob, RewardJob, ValueJob
 from modelworker_server.workers.base import BaseModelWorker
 
 

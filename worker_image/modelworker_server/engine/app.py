@@ -9,9 +9,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelworker_server.edge import error_response
-from modelworker_server.engine_errors import ERROR_EVENT, translated, translated_event
-from modelworker_server.engine_requests import check_body
-from modelworker_server.engine_routes import Access, EngineRoute, route_of
+from modelworker_server.engine.errors import ERROR_EVENT, translated, translated_event
+from modelworker_server.engine.requests import check_body
+from modelworker_server.engine.routes import Access, EngineRoute, route_of
 from modelworker_server.errors import (
     Unauthorized,
     WorkerError,

@@ -1,0 +1,1 @@
+"""The door before an engine's own HTTP application."""

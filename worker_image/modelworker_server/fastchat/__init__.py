@@ -1,0 +1,1 @@
+"""FastChat's worker protocol: read a request, run it, shape its answer."""

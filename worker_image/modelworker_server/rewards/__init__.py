@@ -1,0 +1,1 @@
+"""Rewards over HTTP: read a request, score its inputs, shape the answer."""
