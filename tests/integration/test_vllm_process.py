@@ -60,7 +60,7 @@ def test_a_signal_to_the_whole_group_drains(
         assert "shutting down" in late.json()["message"]
         for answer in answers:
             assert answer.result().status_code == 200
-            assert "error" not in answer.result().text
+            assert '"error"' not in answer.result().text
         assert worker.process.wait(30) == 0, worker.log.read_text()[-3000:]
         eventually(lambda: gone(engines), what="end of the engine")
         assert not worker.termination_log.exists()
