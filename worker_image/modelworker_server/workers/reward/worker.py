@@ -19,13 +19,14 @@ from modelworker_server.scoring.values import (
 from modelworker_server.workers.base import ModelConfig, Progress
 from modelworker_server.workers.engine import Engine
 from modelworker_server.workers.loading import load_failure
-from modelworker_server.workers.local import LocalWorker, not_ready, on_the_loop
+from modelworker_server.workers.local import LocalWorker, on_the_loop
 from modelworker_server.workers.reward.loading import Bind, LoadedReward, load_reward
 from modelworker_server.workers.reward.scheduler import BATCH_TOKENS, RewardScheduler
 from modelworker_server.workers.reward.scorings import Scoring, unknown_token
 from modelworker_server.workers.reward.selftest import self_test
 from modelworker_server.workers.runner import out_of_memory
 from modelworker_server.workers.sequences import Result, Scored
+from modelworker_server.workers.tokenized import not_ready
 
 _log = logging.getLogger(__name__)
 

@@ -10,11 +10,12 @@ from modelworker_api.wire import FailureReason, LoadState
 from modelworker_server.errors import LoadError, Unavailable, WorkerError
 from modelworker_server.scoring.values import Item, Layout, Row, Scorer, ScoringInfo, Templated
 from modelworker_server.workers.base import ModelConfig, Progress
-from modelworker_server.workers.local import not_ready, on_the_loop
+from modelworker_server.workers.local import on_the_loop
 from modelworker_server.workers.reward.loading import Bind, Bound, Report, bind_recipe, explained
 from modelworker_server.workers.reward.scorings import combined, unknown_token
 from modelworker_server.workers.reward.selftest import self_test
 from modelworker_server.workers.sequences import Result
+from modelworker_server.workers.tokenized import not_ready
 from modelworker_server.workers.vllm.engine import parse, start, stop
 from modelworker_server.workers.vllm.failures import ENGINE_DIED
 from modelworker_server.workers.vllm.reward_engine import EngineRows

@@ -1,7 +1,6 @@
 """What the workers have in common whose engine is vLLM."""
 
 import asyncio
-from collections.abc import Sequence
 from pathlib import Path
 
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -10,21 +9,20 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from modelworker_api.wire import FailureReason
 from modelworker_server.errors import LoadError
 from modelworker_server.workers.base import (
-    BaseModelWorker,
     Load,
-    Message,
     ModelConfig,
     ModelInfo,
     Progress,
 )
 from modelworker_server.workers.loading import find_files, load_failure
-from modelworker_server.workers.local import not_ready, on_the_loop
+from modelworker_server.workers.local import on_the_loop
+from modelworker_server.workers.tokenized import TokenizedWorker, not_ready
 from modelworker_server.workers.tokens import Tokens
 from modelworker_server.workers.vllm.engine import stop
 from modelworker_server.workers.vllm.stats import EngineStats
 
 
-class EngineWorker(BaseModelWorker):
+class EngineWorker(TokenizedWorker):
     """An engine of vLLM: its tokenizer, its life, and what is told of it.
 
     A subclass calls `_take` with the engine while it loads, and sets `_info` when it is
@@ -32,18 +30,9 @@ class EngineWorker(BaseModelWorker):
     """
 
     def __init__(self, config: ModelConfig) -> None:
-        self._config = config
+        super().__init__(config)
         self._stats = EngineStats()
-        self._info: ModelInfo | None = None
         self._engine: AsyncLLM | None = None
-        self._tokens: Tokens | None = None
-
-    @property
-    def info(self) -> ModelInfo:
-        """What was loaded. Raises `NotReady` before `load` is done."""
-        if self._info is None:
-            raise not_ready()
-        return self._info
 
     async def close(self) -> None:
         """Give back everything; calls still under way end with `Unavailable`."""
@@ -69,38 +58,6 @@ class EngineWorker(BaseModelWorker):
     def counters(self) -> CollectorRegistry | None:
         """The registry that belongs to the process."""
         return REGISTRY
-
-    # --- tokens ----------------------------------------------------------------------
-
-    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        """Token ids of a text; BOS is not added to a text that begins with it."""
-        return self._ready_tokens().encode(text, add_special_tokens=add_special_tokens)
-
-    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
-        """Text of token ids."""
-        return self._ready_tokens().decode(token_ids, skip_special_tokens)
-
-    def token_text(self, token_id: int) -> str:
-        """One token as log-probabilities print it."""
-        return self._ready_tokens().text_of(token_id)
-
-    def encode_chat(
-        self,
-        messages: Sequence[Message],
-        *,
-        add_generation_prompt: bool = True,
-        continue_final_message: bool = False,
-    ) -> list[int]:
-        """Token ids of a conversation by the model's chat template."""
-        return self._ready_tokens().encode_chat(
-            messages,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=continue_final_message,
-        )
-
-    def conversation_template(self) -> str | None:
-        """The model's chat template in Jinja, None if it has none."""
-        return self._ready_tokens().template()
 
     # --- for subclasses --------------------------------------------------------------
 
@@ -146,8 +103,3 @@ class EngineWorker(BaseModelWorker):
         if self._engine is None:
             raise not_ready()
         return self._engine
-
-    def _ready_tokens(self) -> Tokens:
-        if self._tokens is None:
-            raise not_ready()
-        return self._tokens
