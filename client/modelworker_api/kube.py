@@ -42,6 +42,11 @@ HEARTBEAT_AUDIENCE: Final = f"{GROUP}/heartbeat"
 HEARTBEAT_PATH: Final = "/v1/heartbeat"
 HEARTBEAT_TOKEN_DIR: Final = f"/var/run/secrets/{GROUP}/heartbeat"
 HEARTBEAT_TOKEN_FILE: Final = "token"  # noqa: S105 - the name of a file
+INFERENCE_AUDIENCE: Final = f"{GROUP}/inference"
+"""Audience of the service-account tokens that callers of a worker show."""
+INFERENCE_TOKEN_DIR: Final = f"/var/run/secrets/{GROUP}/inference"
+"""Where a caller's pod mounts such a token, as a projected volume, for clients to find it."""
+INFERENCE_TOKEN_FILE: Final = "token"  # noqa: S105 - the name of a file
 MODEL_DIR: Final = "/models"
 """Where a `pvc` or `hostPath` source is mounted in the worker container."""
 REFERENCE_DIR: Final = "/reference"

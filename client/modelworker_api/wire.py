@@ -23,6 +23,10 @@ HEADER_LOAD: Final = "x-modelworker-load"
 that wait, and the share of the KV cache in use (0 to 1; `-` where there is none), separated
 by spaces: `3 0 0.41`."""
 
+HEADER_API_KEY: Final = "x-api-key"
+"""Request header with a caller's token where `authorization` does not get through, as behind
+the API server's proxy, which keeps that header for itself."""
+
 FINGERPRINT_HEADERS: Final = (HEADER_WORKER, HEADER_REVISION, HEADER_DTYPE)
 
 
@@ -92,12 +96,29 @@ class Heartbeat(Wire):
     adapters: Annotated[list[AdapterReport], Field(max_length=64)] = []
 
 
+class Trust(Wire):
+    """Whose tokens a worker takes: what it needs to check them by itself.
+
+    A caller's token is a service-account token (a JWT) of this issuer, signed by one of the
+    keys, for the audience `kube.INFERENCE_AUDIENCE`, of a service account in one of the
+    namespaces.
+    """
+
+    issuer: Annotated[str, Field(min_length=1, max_length=1024)]
+    keys: Annotated[list[dict[str, Any]], Field(max_length=64)]
+    """Public keys, each a JSON Web Key as the API server publishes it."""
+    namespaces: Annotated[list[str], Field(max_length=1024)]
+    """Namespaces whose service accounts may call; `*` stands for all."""
+
+
 class HeartbeatReply(Wire):
     """What the operator answers."""
 
     interval_seconds: FiniteFloat
     adapters: list[Adapter] | None = None
     """The adapters to serve, all of them; None changes nothing."""
+    trust: Trust | None = None
+    """Whose tokens to take from now on; None changes nothing."""
 
 
 # --- errors --------------------------------------------------------------------------
