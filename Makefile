@@ -52,12 +52,25 @@ demo: setup ## The whole path on this machine: apply a ModelWorker, call it, bre
 test: setup ## All tests, on a real Kubernetes API server and a real model
 	@$(PYTHON) -m pytest
 
+.PHONY: images
+images: .venv/.ready ## Build the container images, with docker, podman or buildah
+	@$(PYTHON) -m modelworker_devcluster images
+
+.PHONY: e2e
+e2e: setup ## The chart and its images on a real node: kind, else containers here (root)
+	@$(PYTHON) -m pytest tests/node
+
+.PHONY: docs
+docs: .venv/.ready ## Write what is made from the CRDs and the chart's values
+	@$(PYTHON) docs/generate.py
+
 .PHONY: check
 check: .venv/.ready ## Lint, format, types, import contracts (what pre-commit runs)
 	@.venv/bin/ruff check
 	@.venv/bin/ruff format --check
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
+	@$(PYTHON) docs/generate.py --check
 
 .PHONY: format
 format: .venv/.ready ## Format the code and apply safe lint fixes

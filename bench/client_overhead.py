@@ -65,7 +65,7 @@ def answer() -> bytes:
     return made.model_dump_json().encode()
 
 
-def serve(pipe: Connection) -> None:
+def serve(pipe: Connection, host: str) -> None:
     """The stand-in's process."""
     content = answer()
     headers = [
@@ -84,21 +84,21 @@ def serve(pipe: Connection) -> None:
 
     # With the protocol named, or asyncio leaves Nagle on: 40 ms a call.
     listener = socket.socket(proto=socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
+    listener.bind((host, 0))
     pipe.send(listener.getsockname()[1])
     config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off")
     uvicorn.Server(config).run(sockets=[listener])
 
 
 @contextmanager
-def stand_in() -> Iterator[str]:
+def stand_in(host: str = "127.0.0.1") -> Iterator[str]:
     """Address of a running stand-in."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=serve, args=(there,), daemon=True)
+    process = context.Process(target=serve, args=(there, host), daemon=True)
     process.start()
     try:
-        yield f"127.0.0.1:{here.recv()}"
+        yield f"{host}:{here.recv()}"
     finally:
         process.terminate()
         process.join()

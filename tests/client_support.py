@@ -82,6 +82,20 @@ async def good(request: Request) -> Reply:
     return completion(request)
 
 
+def wanting(*tokens: str, then: Behaviour | None = None) -> Behaviour:
+    """A worker that wants one of these tokens, by either header; without any, just a token."""
+
+    async def behave(request: Request) -> Reply:
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        token = token or request.headers.get(wire.HEADER_API_KEY, "")
+        if not token or (tokens and token not in tokens):
+            refusal = {"www-authenticate": "Bearer"}
+            return error(401, "it wants a token", "unauthorized", **refusal)
+        return await (then or good)(request)
+
+    return behave
+
+
 async def hang(request: Request) -> Reply:
     """A worker that never answers."""
     await asyncio.sleep(600)
@@ -108,11 +122,13 @@ async def parts(
 class StubWorker:
     """An HTTP server of one behaviour, in its own thread.
 
-    `seen` are the requests, `gone` counts those whose client went away before the answer
-    was complete.
+    Any behaviour answers /healthz. `seen` are the other requests, `gone` counts those whose
+    client went away before the answer was complete.
     """
 
-    def __init__(self, behaviour: Behaviour, name: str = "pod-a", port: int = 0) -> None:
+    def __init__(
+        self, behaviour: Behaviour, name: str = "pod-a", port: int = 0, host: str = "127.0.0.1"
+    ) -> None:
         self.behaviour = behaviour
         self.name = name
         self.seen: list[Request] = []
@@ -123,10 +139,10 @@ class StubWorker:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._server = self._run(asyncio.start_server(self._connection, "127.0.0.1", port))
+        self._server = self._run(asyncio.start_server(self._connection, host, port))
         self.port: int = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.address = f"127.0.0.1:{self.port}"
+        self.url = f"http://{host}:{self.port}"
+        self.address = f"{host}:{self.port}"
 
     def stop(self) -> None:
         """Cut every connection, as a killed process does, and listen no more."""
@@ -151,6 +167,9 @@ class StubWorker:
         self.connections += 1
         try:
             while request := await self._request(reader):
+                if request.path == "/healthz":
+                    writer.write(_head(200, {wire.HEADER_WORKER: self.name, "content-length": "0"}))
+                    continue
                 self.seen.append(request)
                 if not await self._serve(request, reader, writer):
                     break

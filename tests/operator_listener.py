@@ -9,12 +9,13 @@ from typing import Any
 
 import httpx
 
-from modelworker_api import kube
+from modelworker_api import kube, wire
 from modelworker_operator.cluster import Reviewed
 from modelworker_operator.heartbeats import Registry
 from modelworker_operator.identity import Identities
 from modelworker_operator.listener import Heartbeats
 from modelworker_operator.resources import MODELWORKERS, PODS, REWARDMODELS
+from modelworker_operator.spec import WorkerSpec
 from modelworker_operator.store import Key, Store
 
 OWNER = Key(kube.MODELWORKER, "ns", "one")
@@ -49,6 +50,7 @@ class Fixture:
     reviews: int = 0
     now: float = 0.0
     spec: dict[str, Any] = field(default_factory=dict)
+    trust: Callable[[str, WorkerSpec], wire.Trust | None] = lambda *_: None
     registry: Registry = field(default_factory=Registry)
     enqueued: list[Key] = field(default_factory=list)
 
@@ -93,6 +95,7 @@ class Fixture:
             ),
             enqueue=self.enqueued.append,
             monotonic=lambda: self.now,
+            trust=self.trust,
         )
         self.app = self.listener.app()
 

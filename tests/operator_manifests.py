@@ -10,6 +10,25 @@ from modelworker_devcluster import DevCluster
 ABSENT: Final = object()
 """As the value of a path: the field is taken out."""
 
+METADATA: Final = (
+    "http://169.254.169.254",
+    "http://169.254.169.254:80/latest/",
+    "http://[fe80::1]",
+    "http://[fd00:ec2::254]",
+    "http://[fd00:0ec2:0::254]",
+    "http://[::ffff:169.254.169.254]",
+    "http://100.100.100.200",
+    "http://2852039166",
+    "http://0xA9FEA9FE",
+    "http://169.254.43518/",
+    "http://169.254.169.254.",
+    "http://metadata.google.internal",
+    "http://METADATA.google.internal./",
+    "http://metadata",
+    "http://169\u3002254\u3002169\u3002254",
+)
+"""URLs of services that give away a node's credentials, also in disguise: no hubs."""
+
 _SOURCE: Final = {"pvc": {"claimName": "models", "path": "smollm2"}}
 _SPECS: Final[dict[kube.Kind, dict[str, Any]]] = {
     kube.MODELWORKER: {"model": {"source": _SOURCE}},

@@ -15,6 +15,7 @@ import httpx
 from prometheus_client import CollectorRegistry
 
 from modelworker_server.app import create_app
+from modelworker_server.auth import Auth
 from modelworker_server.http_server import server_for
 from modelworker_server.lifecycle import Lifecycle
 from modelworker_server.limits import Limiter
@@ -31,12 +32,13 @@ def state_for(
     max_running: int = 4,
     max_queued: int = 8,
     max_body_bytes: int = 64 * 1024,
+    auth: Auth | None = None,
 ) -> ServerState:
     """The state of a server with this worker, loaded if `ready`; call it inside a loop."""
     ticks = count()
     numbers = count()
     state = ServerState(
-        lifecycle=Lifecycle(),
+        lifecycle=Lifecycle(awaits_trust=auth is not None),
         limiter=Limiter(
             max_running=max_running, max_queued=max_queued, timer=lambda: float(next(ticks))
         ),
@@ -50,6 +52,7 @@ def state_for(
         now=lambda: 1_700_000_123.9,
         timer=lambda: float(next(ticks)),
         new_id=lambda: f"id{next(numbers)}",
+        auth=auth,
     )
     state.attach(worker)
     if ready:

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PLAIN_FOLDERS = ("operator", "worker_image", "client", "devcluster", "tests", "bench", "examples")
+PLAIN_FOLDERS = (
+    *("operator", "worker_image", "client", "devcluster"),
+    *("tests", "bench", "docs", "examples", "helm"),
+)
 PACKAGES = {
     "operator": ROOT / "operator/modelworker_operator",
     "server": ROOT / "worker_image/modelworker_server",
@@ -110,6 +113,7 @@ CLIENT = "client/modelworker"
                 f"{OPERATOR}/__main__.py",
                 f"{CLIENT}/_endpoints.py",
                 f"{CLIENT}/_kube.py",
+                f"{CLIENT}/cli/_cluster.py",
             ),
             id="kubernetes",
         ),
@@ -123,7 +127,7 @@ CLIENT = "client/modelworker"
         pytest.param(
             ("operator", "server", "client", "api"),
             ("yaml", "requests"),
-            (),
+            (f"{CLIENT}/cli/_output.py",),
             id="undeclared",
         ),
     ],
@@ -146,7 +150,12 @@ def test_import_lives_in_its_room(
         pytest.param(
             ("operator", "server", "client"),
             ("os.environ", "os.getenv", "os.putenv"),
-            (f"{OPERATOR}/config.py", f"{SERVER}/settings.py", f"{CLIENT}/_kube.py"),
+            (
+                f"{OPERATOR}/config.py",
+                f"{SERVER}/settings.py",
+                f"{CLIENT}/_kube.py",
+                f"{CLIENT}/_settings.py",
+            ),
             id="environment",
         ),
         pytest.param(

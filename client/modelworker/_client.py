@@ -9,7 +9,7 @@ from modelworker._affinity import Mode
 from modelworker._errors import InvalidRequest
 from modelworker._score_inputs import Aggregation
 from modelworker._sessions import Sessions
-from modelworker._settings import LMSettings, Provider, RewardSettings, Settings
+from modelworker._settings import Access, LMSettings, Provider, RewardSettings, Settings
 from modelworker_api import kube
 
 if TYPE_CHECKING:
@@ -39,9 +39,11 @@ class LMArguments:
         progress: bool | None = None,
         affinity: Mode | None = None,
         adapter: str | None = None,
+        access: Access | None = None,
+        service_account: str | None = None,
+        api_key: str | None = None,
         provider: Provider | None = None,
         base_url: str | None = None,
-        api_key: str | None = None,
         fallback: "AsyncClient[Any] | SyncClient[Any] | None" = None,
     ) -> None:
         self._set_up(
@@ -57,9 +59,11 @@ class LMArguments:
                 progress=progress,
                 affinity=affinity,
                 adapter=adapter,
+                access=access,
+                service_account=service_account,
+                api_key=api_key,
                 provider=_settings.provider_of(provider, base_url),
                 base_url=base_url,
-                api_key=api_key,
                 fallback=_settings_of(fallback),
             )
         )
@@ -81,6 +85,9 @@ class RMArguments:
         max_in_flight: int | None = None,
         progress: bool | None = None,
         affinity: Mode | None = None,
+        access: Access | None = None,
+        service_account: str | None = None,
+        api_key: str | None = None,
         aggregation: Aggregation | None = None,
         allow_mixed_revisions: bool = False,
     ) -> None:
@@ -97,6 +104,9 @@ class RMArguments:
                 max_in_flight=max_in_flight,
                 progress=progress,
                 affinity=affinity,
+                access=access,
+                service_account=service_account,
+                api_key=api_key,
                 aggregation=aggregation,
                 allow_mixed_revisions=allow_mixed_revisions,
             )

@@ -11,11 +11,12 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from modelworker import _errors
 from modelworker._object import View, view_of
-from modelworker._settings import Settings
+from modelworker._settings import Settings, access_of
 
 if TYPE_CHECKING:
     from modelworker._kube import Cluster
@@ -31,6 +32,15 @@ logger = logging.getLogger(__name__)
 
 Show = Callable[[str, int | None], None]
 """Told what the wait is for, and the percent that is loaded if known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where an object lives: API server and namespace, and whether we are pods there too."""
+
+    server: str
+    namespace: str
+    in_cluster: bool
 
 
 class Endpoints(Protocol):
@@ -75,7 +85,12 @@ class Given:
         """Nothing to stop."""
 
 
-async def _connect(settings: Settings) -> "Cluster":
+async def connect(settings: Settings) -> "Cluster":
+    """The cluster of these settings.
+
+    Raises:
+        NoCluster: if there is none, or its kubeconfig cannot be used.
+    """
     # The Kubernetes client takes a second to import: not in the event loop, and not before
     # somebody needs it.
     module = await asyncio.to_thread(importlib.import_module, "modelworker._kube")
@@ -91,7 +106,7 @@ class Watched:
     def __init__(
         self,
         settings: Settings,
-        connect: Callable[[Settings], "Awaitable[Cluster]"] = _connect,
+        connect: Callable[[Settings], "Awaitable[Cluster]"] = connect,
         luck: Callable[[], float] = random.random,
     ) -> None:
         self._settings = settings
@@ -105,7 +120,8 @@ class Watched:
         self._task: asyncio.Task[None] | None = None
         self._version: str | None = None
         self._failures = 0
-        self._in_cluster = False
+        self._through_api_server = access_of(settings) == "proxy"
+        self.home: Home | None = None
         self.model = settings.name
 
     @property
@@ -115,8 +131,15 @@ class Watched:
 
     @property
     def service(self) -> str | None:
-        """URL of the Service: only pods can use it."""
-        return self._view.service if self._view and self._in_cluster else None
+        """URL of the Service: only pods can use it, and directly."""
+        if self._view is None or self.home is None or self._through_api_server:
+            return None
+        return self._view.service if self.home.in_cluster else None
+
+    @property
+    def pods(self) -> Mapping[str, str]:
+        """The pods of the ready workers, by base URL."""
+        return self._view.pods if self._view else {}
 
     async def ready(self, until: float, show: Show | None = None) -> None:
         """Wait for a ready worker until this time of the event loop's clock.
@@ -191,7 +214,7 @@ class Watched:
         while True:
             try:
                 async with aclosing(await self._connect(self._settings)) as cluster:
-                    self._in_cluster = cluster.in_cluster
+                    self.home = Home(cluster.server, cluster.namespace, cluster.in_cluster)
                     self.model = f"{cluster.namespace}/{self._settings.name}"
                     if self._version is None:
                         self._version = await self._list(cluster)

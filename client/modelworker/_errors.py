@@ -4,11 +4,11 @@
 asks nothing else.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, ClassVar
-
-from modelworker_api import kube
 
 if TYPE_CHECKING:
     from modelworker._results import Chunk
@@ -61,7 +61,7 @@ class NotInstalled(ModelWorkerError):
 
 
 class AccessDenied(ModelWorkerError):
-    """The API server or a provider refused: wrong credentials, or a right that is missing."""
+    """The API server, a worker or a provider refused: wrong credentials, or a missing right."""
 
 
 class Expired(ModelWorkerError):
@@ -187,8 +187,18 @@ def is_success(status: int) -> bool:
     return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
 
 
+def is_unauthorized(status: int) -> bool:
+    """Whether an HTTP status means that who asks is not known."""
+    return status == HTTPStatus.UNAUTHORIZED
+
+
 def from_answer(
-    status: int, payload: object, *, worker: str, retry_after: str | None = None
+    status: int,
+    payload: object,
+    *,
+    worker: str,
+    shown: str = "the call",
+    retry_after: str | None = None,
 ) -> ModelWorkerError:
     """The error that a worker's HTTP answer stands for.
 
@@ -196,7 +206,8 @@ def from_answer(
         status: the HTTP status.
         payload: the decoded body: `wire.ErrorResponse`, another server's error, or text.
         worker: base URL of the worker, for the message.
-        retry_after: the `Retry-After` header; only its form in seconds is understood.
+        shown: what the request showed of the caller, for the message.
+        retry_after: the `Retry-After` header.
     """
     message, kind = _words(payload)
     said = message or f"HTTP {status} without a message"
@@ -208,6 +219,13 @@ def from_answer(
         )
     elif status in GATEWAY:
         error = Unavailable(f"worker {worker} is not serving: {said}")
+    elif status == HTTPStatus.UNAUTHORIZED:
+        error = AccessDenied(
+            f"worker {worker} does not accept {shown}: {said}. Pass another token as "
+            "api_key=..., or its file as MODELWORKER_TOKEN_FILE"
+        )
+    elif status == HTTPStatus.FORBIDDEN:
+        error = AccessDenied(f"worker {worker} refused {shown}: {said}")
     elif kind == _CONTEXT_TYPE or _CONTEXT_WORDS in said:
         error = ContextTooLong(said)
     elif status == HTTPStatus.NOT_FOUND and kind in {"model_not_found", "NotFoundError"}:
@@ -233,32 +251,6 @@ def from_item(message: str, *, kind: str, index: int, step: int | None, worker: 
     return error
 
 
-def from_cluster(
-    status: int, message: str, *, kind: kube.Kind, namespace: str, server: str
-) -> ModelWorkerError:
-    """The error that an answer of the Kubernetes API server about that kind stands for."""
-    if status == HTTPStatus.FORBIDDEN:
-        return AccessDenied(
-            f"the API server {server} refused: {message}. Reading workers needs the verbs list "
-            f"and watch: `kubectl create role {kind.plural}-reader -n {namespace} "
-            f"--verb=get,list,watch --resource={kind.plural}.{kube.GROUP}`, "
-            "then bind it"
-        )
-    if status == HTTPStatus.UNAUTHORIZED:
-        return AccessDenied(
-            f"the API server {server} does not accept the credentials: {message}; "
-            f"`kubectl get {kind.short}` with the same kubeconfig shows whether they work"
-        )
-    if status == HTTPStatus.NOT_FOUND:
-        return NotInstalled(
-            f"the cluster {server} does not know the kind {kind.kind}: "
-            "install its CRD with `kubectl apply -f crds/`"
-        )
-    if status == HTTPStatus.GONE:
-        return Expired(message)
-    return ClusterUnavailable(f"the API server {server} answered {status}: {message}")
-
-
 def as_status(code: object) -> int:
     """The status that an error inside a stream names; an internal one if it names none."""
     return code if isinstance(code, int) else HTTPStatus.INTERNAL_SERVER_ERROR
@@ -275,10 +267,20 @@ def _words(payload: object) -> tuple[str, str]:
     return str(text), str(payload.get("type") or "")
 
 
-def seconds_of(header: str | None) -> float | None:
-    """`Retry-After` in seconds; a date or nonsense counts as absent."""
-    try:
-        seconds = float(header) if header is not None else None
-    except ValueError:
+def seconds_of(header: str | None, clock: Callable[[], float] = time.time) -> float | None:
+    """`Retry-After`, in its form in seconds or as a date; nonsense counts as absent.
+
+    Args:
+        header: what the server said, if it did.
+        clock: what a date is held against.
+    """
+    if header is None:
         return None
-    return seconds if seconds is not None and 0 <= seconds < float("inf") else None
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            seconds = max(0.0, parsedate_to_datetime(header).timestamp() - clock())
+        except (ValueError, OverflowError):
+            return None
+    return seconds if 0 <= seconds < float("inf") else None

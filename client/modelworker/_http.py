@@ -5,7 +5,6 @@ proxies and authentication have no place between us and a pod, and cost 0.2 ms a
 """
 
 import asyncio
-import json
 import socket
 import ssl
 from collections import deque
@@ -15,21 +14,25 @@ from typing import Final, cast
 
 import httpx
 
-from modelworker import _errors
+from modelworker import _errors, _events, _outcomes
 from modelworker._answers import Answer
-from modelworker_api import wire
+from modelworker._tokens import NoToken
+from modelworker._ways import Direct, Gateway, Way, Ways
 
 CONNECT_SECONDS: Final = 5.0
 KEEPALIVE_SECONDS: Final = 30.0
 """Shorter than the 75 s after which a worker closes an idle connection."""
 SWEEP_SECONDS: Final = 10.0
 
+Lanes = Gateway | str
+"""What shares connections; see `Way.lanes`."""
+
 _HEADERS: Final = (
     (b"accept", b"*/*"),
     (b"user-agent", b"modelworker"),
     (b"content-type", b"application/json"),
 )
-_EXTENSIONS: Final = {
+_EXTENSIONS: Final[dict[str, object]] = {
     "timeout": {"connect": CONNECT_SECONDS, "read": None, "write": None, "pool": None}
 }
 """No read timeout: the caller's deadline cancels the whole exchange."""
@@ -51,13 +54,16 @@ class _Transports:
         self._tls: ssl.SSLContext | None = None
         self._options = list(_keepalive_options())
 
-    def __call__(self, base_url: str) -> httpx.AsyncBaseTransport:
+    def __call__(self, way: Way) -> httpx.AsyncBaseTransport:
         context = self._plain
-        if base_url.startswith("https:"):
+        if way.gateway is not None:
+            context = way.gateway.tls
+        elif way.url.startswith("https:"):
             context = self._tls = self._tls or httpx.create_ssl_context(trust_env=False)
         return httpx.AsyncHTTPTransport(
             verify=context,
             trust_env=False,
+            proxy=None if way.gateway is None else way.gateway.proxy,
             limits=httpx.Limits(
                 max_connections=1,
                 max_keepalive_connections=1,
@@ -74,10 +80,15 @@ class Pool:
     with 64 under way); here each connection is a lane of its own, the last used first.
     """
 
-    def __init__(self, transports: Callable[[str], httpx.AsyncBaseTransport] | None = None) -> None:
+    def __init__(
+        self,
+        ways: Ways | None = None,
+        transports: Callable[[Way], httpx.AsyncBaseTransport] | None = None,
+    ) -> None:
+        self._ways = ways or Direct(NoToken())
         self._make = transports or _Transports()
         self._clock = asyncio.get_running_loop().time
-        self._idle: dict[str, deque[tuple[float, httpx.AsyncBaseTransport]]] = {}
+        self._idle: dict[Lanes, deque[tuple[float, httpx.AsyncBaseTransport]]] = {}
         self._busy: set[httpx.AsyncBaseTransport] = set()
         self._swept = self._clock()
         self._urls: dict[tuple[str, str], tuple[httpx.URL, bytes]] = {}
@@ -88,6 +99,7 @@ class Pool:
         self._idle.clear()
         for lane in [*idle, *self._busy]:
             await lane.aclose()
+        await self._ways.aclose()
 
     async def post(self, base_url: str, path: str, body: bytes) -> Answer:
         """Send a request and read the whole answer.
@@ -97,9 +109,11 @@ class Pool:
             Unavailable: the connection broke before the answer was complete.
             ModelWorkerError: what an error answer stands for.
         """
-        async with self._exchange(base_url, path, body) as response:
+        async with self._answered(base_url, path, body) as (way, response):
             content = await _whole(response)
-        return _answer(base_url, response, content)
+        if not _errors.is_success(response.status_code):
+            raise self._failed(way, response, content)
+        return Answer(_outcomes.decoded(content), way.worker, *_outcomes.origin(response.headers))
 
     @asynccontextmanager
     async def stream(
@@ -113,29 +127,46 @@ class Pool:
             Unreachable, Unavailable, ModelWorkerError: as for `post`; `Unavailable` also
                 when the stream ends without its last event.
         """
-        async with self._exchange(base_url, path, body) as response:
+        async with self._answered(base_url, path, body) as (way, response):
             if not _errors.is_success(response.status_code):
-                _answer(base_url, response, await _whole(response))
-            async with aclosing(_events(base_url, response)) as events:
+                raise self._failed(way, response, await _whole(response))
+            async with aclosing(_answers(way, response)) as events:
                 yield events
 
     @asynccontextmanager
-    async def _exchange(
-        self, base_url: str, path: str, body: bytes
-    ) -> AsyncIterator[httpx.Response]:
-        url, host = self._target(base_url, path)
-        length = b"%d" % len(body)
+    async def _answered(
+        self, worker: str, path: str, body: bytes
+    ) -> AsyncIterator[tuple[Way, httpx.Response]]:
+        """An exchange; where it is refused for what it shows, one more that shows another."""
+        way = await self._ways.to(worker)
+        async with self._exchange(way, path, body) as response:
+            if not _errors.is_unauthorized(response.status_code):
+                yield way, response
+                return
+            content = await _whole(response)
+        way = await self._ways.after(
+            way,
+            _outcomes.failure(way, response.status_code, response.headers, content),
+            by_gateway=_outcomes.by_gateway(way, response.headers, _outcomes.decoded(content)),
+        )
+        async with self._exchange(way, path, body) as response:
+            yield way, response
+
+    @asynccontextmanager
+    async def _exchange(self, way: Way, path: str, body: bytes) -> AsyncIterator[httpx.Response]:
+        url, host = self._target(way.url, path)
+        length = (b"content-length", b"%d" % len(body))
         request = httpx.Request(
             "POST",
             url,
-            headers=[(b"host", host), *_HEADERS, (b"content-length", length)],
+            headers=[(b"host", host), *_HEADERS, *way.headers, length],
             stream=httpx.ByteStream(body),
-            extensions=_EXTENSIONS,
+            extensions=_extensions(way),
         )
-        lane = self._take(base_url)
+        lane = self._take(way)
         complete = False
         try:
-            with _translated(base_url):
+            with self._translated(way):
                 response = await lane.handle_async_request(request)
                 try:
                     yield response
@@ -145,14 +176,33 @@ class Pool:
         finally:
             self._busy.discard(lane)
             if complete:
-                self._idle.setdefault(base_url, deque()).append((self._clock(), lane))
+                self._idle.setdefault(way.lanes, deque()).append((self._clock(), lane))
             else:
                 await lane.aclose()
         await self._sweep()
 
-    def _take(self, base_url: str) -> httpx.AsyncBaseTransport:
-        lanes = self._idle.get(base_url)
-        lane = lanes.pop()[1] if lanes else self._make(base_url)
+    @contextmanager
+    def _translated(self, way: Way) -> Iterator[None]:
+        """The HTTP library's errors as ours."""
+        try:
+            yield
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
+            self._ways.lost(way)
+            raise _outcomes.no_connection(way, error) from error
+        except httpx.TransportError as error:
+            raise _outcomes.broken(way, error) from error
+
+    def _failed(
+        self, way: Way, response: httpx.Response, content: bytes
+    ) -> _errors.ModelWorkerError:
+        error = _outcomes.failure(way, response.status_code, response.headers, content)
+        if isinstance(error, _errors.Unreachable):
+            self._ways.lost(way)
+        return error
+
+    def _take(self, way: Way) -> httpx.AsyncBaseTransport:
+        lanes = self._idle.get(way.lanes)
+        lane = lanes.pop()[1] if lanes else self._make(way)
         self._busy.add(lane)
         return lane
 
@@ -162,11 +212,11 @@ class Pool:
         if now < self._swept + SWEEP_SECONDS:
             return
         self._swept = now
-        for base_url, lanes in list(self._idle.items()):
+        for shared, lanes in list(self._idle.items()):
             while lanes and lanes[0][0] < now - KEEPALIVE_SECONDS:
                 await lanes.popleft()[1].aclose()
             if not lanes:
-                self._idle.pop(base_url, None)
+                self._idle.pop(shared, None)
 
     def _target(self, base_url: str, path: str) -> tuple[httpx.URL, bytes]:
         key = (base_url, path)
@@ -176,89 +226,38 @@ class Pool:
         return self._urls[key]
 
 
-@contextmanager
-def _translated(base_url: str) -> Iterator[None]:
-    """The HTTP library's errors as ours."""
-    try:
-        yield
-    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        unreachable = _errors.Unreachable(f"no connection to worker {base_url}: {error}")
-        raise _lost(unreachable, base_url) from error
-    except httpx.TransportError as error:
-        broke = _errors.Unavailable(
-            f"the connection to worker {base_url} broke: {error or type(error).__name__}"
-        )
-        raise _lost(broke, base_url) from error
+def _extensions(way: Way) -> dict[str, object]:
+    """How long what may take, and whose certificate the server must show."""
+    if way.gateway is None or way.gateway.server_name is None:
+        return _EXTENSIONS
+    return {**_EXTENSIONS, "sni_hostname": way.gateway.server_name}
 
 
-def _lost(error: _errors.ModelWorkerError, base_url: str) -> _errors.ModelWorkerError:
-    error.worker = base_url
-    return error
-
-
-def _parts(response: httpx.Response) -> httpx.AsyncByteStream:
+def _body(response: httpx.Response) -> httpx.AsyncByteStream:
     """The body as it comes; nothing to decode, as no encoding was asked for."""
     return cast("httpx.AsyncByteStream", response.stream)
 
 
 async def _whole(response: httpx.Response) -> bytes:
-    return b"".join([part async for part in _parts(response)])
+    return b"".join([part async for part in _body(response)])
 
 
-def _decoded(content: bytes) -> object:
+async def _parts(way: Way, response: httpx.Response) -> AsyncIterator[bytes]:
     try:
-        return json.loads(content)
-    except ValueError:
-        return content.decode(errors="replace")
+        async for part in _body(response):
+            yield part
+    except httpx.TransportError as error:
+        raise _outcomes.broken(way, error) from error
 
 
-def _answer(base_url: str, response: httpx.Response, content: bytes) -> Answer:
-    payload = _decoded(content)
-    if not _errors.is_success(response.status_code):
-        raise _errors.from_answer(
-            response.status_code,
-            payload,
-            worker=base_url,
-            retry_after=response.headers.get("retry-after"),
-        )
-    return Answer(payload, base_url, *_origin(response))
-
-
-def _origin(response: httpx.Response) -> tuple[str | None, ...]:
-    """What the headers say of who answered: the rest of `Answer`, in its order."""
-    get = response.headers.get
-    return (
-        get(wire.HEADER_WORKER),
-        get(wire.HEADER_REVISION),
-        get(wire.HEADER_DTYPE),
-        get(wire.HEADER_LOAD),
-    )
-
-
-async def _events(base_url: str, response: httpx.Response) -> AsyncGenerator[Answer, None]:
-    """The JSON of each `data:` line, until `[DONE]`."""
-    origin = _origin(response)
-    async for line in _lines(base_url, response):
-        if not line.startswith(b"data:"):
-            continue
-        data = line.removeprefix(b"data:").strip()
-        if data == b"[DONE]":
+async def _answers(way: Way, response: httpx.Response) -> AsyncGenerator[Answer, None]:
+    """The JSON of each event, until the last one."""
+    origin = _outcomes.origin(response.headers)
+    async for data in _events.data(_parts(way, response)):
+        if data == _events.DONE:
             return
-        payload = _decoded(data)
-        if isinstance(payload, dict) and (error := payload.get("error")):
-            code = error.get("code") if isinstance(error, dict) else None
-            raise _errors.from_answer(_errors.as_status(code), payload, worker=base_url)
-        yield Answer(payload, base_url, *origin)
-    raise _lost(
-        _errors.Unavailable(f"worker {base_url} ended the stream without its last event"), base_url
-    )
-
-
-async def _lines(base_url: str, response: httpx.Response) -> AsyncIterator[bytes]:
-    r"""Lines ended by `\n`; httpx's own also end at U+2028 and others, inside JSON strings."""
-    rest = b""
-    with _translated(base_url):
-        async for part in _parts(response):
-            *lines, rest = (rest + part).split(b"\n")
-            for line in lines:
-                yield line
+        payload = _outcomes.decoded(data)
+        if isinstance(payload, dict) and (error := _outcomes.failed_event(way, payload)):
+            raise error
+        yield Answer(payload, way.worker, *origin)
+    raise _outcomes.ended_early(way)

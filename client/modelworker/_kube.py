@@ -1,8 +1,9 @@
 """The Kubernetes API: the only module that imports its client, loaded at first discovery."""
 
+import base64
 import json
 import os
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,10 @@ import kubernetes.aio.config
 import kubernetes.aio.watch
 from kubernetes.aio.config.incluster_config import SERVICE_TOKEN_FILENAME
 
-from modelworker import _errors
+from modelworker import _errors, _refusals
 from modelworker._settings import Settings
+from modelworker._tokens import Issued
+from modelworker._ways import Gateway
 from modelworker_api import kube
 
 # The Kubernetes client is typed in part only.
@@ -23,7 +26,10 @@ client: Any = kubernetes.aio.client
 config: Any = kubernetes.aio.config
 watch: Any = kubernetes.aio.watch
 
+_SUBJECT: Final = "system:serviceaccount:"
 LIST_SECONDS: Final = 15.0
+TOKEN_SECONDS: Final = 3600
+"""How long an issued token is good for; the API server may decide otherwise."""
 WATCH_SECONDS: Final = 240
 """How long the API server keeps one watch open before it is renewed."""
 
@@ -73,7 +79,7 @@ class Cluster:
             ModelWorkerError: if the API server does not answer, or refuses.
         """
         async with watch.Watch() as stream:
-            with self._translated():
+            with self._translated(self._refused):
                 async for line in stream.stream(
                     client.CustomObjectsApi(self._api).list_namespaced_custom_object,
                     **self._target(),
@@ -85,8 +91,57 @@ class Cluster:
                 ):
                     yield _event(line)
 
+    async def issue(self, account: str | None) -> Issued:
+        """A token for calls to workers, of a service account.
+
+        Args:
+            account: `NAME` in the namespace, or `NAMESPACE/NAME`; by default in a pod its own
+                account, elsewhere `default`.
+
+        Raises:
+            ModelWorkerError: if the API server does not answer, or refuses.
+        """
+        whose = account or (_own_account() if self.in_cluster else None) or "default"
+        if "/" not in whose:
+            whose = f"{self.namespace}/{whose}"
+        namespace, _, name = whose.partition("/")
+        spec = client.V1TokenRequestSpec(
+            audiences=[kube.INFERENCE_AUDIENCE], expiration_seconds=TOKEN_SECONDS
+        )
+
+        def refused(status: int, message: str) -> _errors.ModelWorkerError:
+            return _refusals.from_token_request(status, message, account=whose, server=self.server)
+
+        with self._translated(refused):
+            issued = await client.CoreV1Api(self._api).create_namespaced_service_account_token(
+                name,
+                namespace,
+                client.AuthenticationV1TokenRequest(spec=spec),
+                _request_timeout=LIST_SECONDS,
+            )
+            return Issued(issued.status.token, whose, float(issued.spec.expiration_seconds))
+
+    def gateway(self) -> Gateway:
+        """The API server as a proxy to the pods of the namespace."""
+        configuration = self._api.configuration
+
+        async def authorization() -> str | None:
+            value: str | None = await configuration.get_api_key_with_prefix(
+                "BearerToken", alias="authorization"
+            )
+            return value
+
+        return Gateway(
+            server=self.server,
+            namespace=self.namespace,
+            tls=self._api.rest_client.ssl_context,
+            authorization=authorization,
+            server_name=configuration.tls_server_name,
+            proxy=configuration.proxy,
+        )
+
     async def _list(self, **query: Any) -> Mapping[str, Any]:
-        with self._translated():
+        with self._translated(self._refused):
             api = client.CustomObjectsApi(self._api)
             listing: Mapping[str, Any] = await api.list_namespaced_custom_object(
                 **self._target(), **query, _request_timeout=LIST_SECONDS
@@ -101,18 +156,19 @@ class Cluster:
             "plural": self._kind.plural,
         }
 
+    def _refused(self, status: int, message: str) -> _errors.ModelWorkerError:
+        return _refusals.from_cluster(
+            status, message, kind=self._kind, namespace=self.namespace, server=self.server
+        )
+
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(
+        self, refused: Callable[[int, str], _errors.ModelWorkerError]
+    ) -> Iterator[None]:
         try:
             yield
         except client.ApiException as error:
-            raise _errors.from_cluster(
-                error.status,
-                _message(error),
-                kind=self._kind,
-                namespace=self.namespace,
-                server=self.server,
-            ) from error
+            raise refused(error.status, _message(error)) from error
         except (aiohttp.ClientError, OSError, ValueError, LookupError, TypeError) as error:
             said = str(error) or type(error).__name__
             raise _errors.ClusterUnavailable(
@@ -176,6 +232,17 @@ def _pod_namespace() -> str | None:
         return Path(SERVICE_TOKEN_FILENAME).with_name("namespace").read_text().strip() or None
     except OSError:
         return None
+
+
+def _own_account() -> str | None:
+    """The service account of this pod, from the API token that is mounted: `NAMESPACE/NAME`."""
+    try:
+        claims = Path(SERVICE_TOKEN_FILENAME).read_text().split(".")[1]
+        subject = str(json.loads(base64.urlsafe_b64decode(claims + "=="))["sub"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    namespace, colon, name = subject.removeprefix(_SUBJECT).partition(":")
+    return f"{namespace}/{name}" if colon and subject.startswith(_SUBJECT) else None
 
 
 def _context_namespace(files: str | None, context: str | None) -> str | None:

@@ -49,12 +49,21 @@ class LM(LMArguments, BatchCalls):
         affinity: `"prefix"` sends prompts that begin alike to the same worker, which has
             their beginning in its cache; by default calls that name a `session` alone.
         adapter: name of a LoRA adapter of the ModelWorker, which answers then.
+        access: how workers are reached: `"direct"` at their addresses, `"proxy"` through the
+            API server, `"auto"` (the default) directly in a pod and otherwise directly where
+            a worker answers, else through the API server; the variable `MODELWORKER_ACCESS`
+            says it too.
+        service_account: whose token calls show, `NAME` in the object's namespace or
+            `NAMESPACE/NAME`, where the API server issues one: by default that of the pod
+            this runs in, elsewhere `default`; also as `MODELWORKER_SERVICE_ACCOUNT`.
+        api_key: the token that workers want, or the key for another provider's API. Without
+            one, workers get the token in the file of `MODELWORKER_TOKEN_FILE`, or that which
+            a pod mounts for it, or one that the API server issues; a provider's package reads
+            its own variable (`OPENAI_API_KEY`, `ANTHROPIC_API_KEY`) at the first call.
         provider: `"modelworker"`, `"openai"` (any server with its API) or `"anthropic"`; by
             default ModelWorkers, with `base_url` OpenAI's API.
         base_url: where the API is, as its package takes it (`https://host/v1`); by default
             where the package's own settings say.
-        api_key: key for the API; by default the package's own environment variable
-            (`OPENAI_API_KEY`, `ANTHROPIC_API_KEY`), read by the first call.
         fallback: the LM, or AsyncLM, to go on with. It has its own time for each call;
             options that it does not have are refused as if it was called.
 

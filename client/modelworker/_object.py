@@ -1,7 +1,7 @@
 """A ModelWorker or RewardModel as the API server gives it -> what a caller needs. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from modelworker_api import kube
@@ -13,12 +13,14 @@ NO_STATUS: Final = "it has no status yet; is the operator running?"
 class View:
     """One state of such an object.
 
-    `workers` are the base URLs of the ready ones, `service` that of the Service.
+    `workers` are the base URLs of the ready ones, `pods` their pods, `service` is the base
+    URL of the Service.
     `rejected` is set when the operator does not accept the present spec; `waiting` says
     what the `Ready` condition and the workers say, `percent` how far the slowest load is.
     """
 
     workers: tuple[str, ...] = ()
+    pods: Mapping[str, str] = field(default_factory=dict)
     service: str | None = None
     rejected: str | None = None
     waiting: str = NO_STATUS
@@ -31,14 +33,15 @@ def view_of(body: Mapping[str, Any]) -> View:
     workers = status.get("workers") or []
     generation = (body.get("metadata") or {}).get("generation", 0)
     conditions = {c.get("type"): c for c in status.get("conditions") or []}
-    ready = tuple(
-        f"http://{worker['address']}"
+    ready = {
+        f"http://{worker['address']}": worker.get("pod", "")
         for worker in workers
         if worker.get("state") == kube.WorkerState.READY and worker.get("address")
-    )
+    }
     percents = [w["progress"] for w in workers if w.get("progress") is not None]
     return View(
-        workers=ready,
+        workers=tuple(ready),
+        pods=ready,
         service=status.get("url") or None,
         rejected=_rejected(conditions.get(kube.ConditionType.ACCEPTED), generation),
         waiting=_waiting(conditions.get(kube.ConditionType.READY), workers),

@@ -42,6 +42,16 @@ class RMCall(RMArguments, SyncClient[AsyncRMCall]):
         affinity: `"prefix"` sends the answers to one question to one worker, which then
             computes the question once; None lets load alone decide. Use it where answers to
             the same questions come in several calls; `session` in a call goes before it.
+        access: how workers are reached: `"direct"` at their addresses, `"proxy"` through the
+            API server, `"auto"` (the default) directly in a pod and otherwise directly where
+            a worker answers, else through the API server; the variable `MODELWORKER_ACCESS`
+            says it too.
+        service_account: whose token calls show, `NAME` in the object's namespace or
+            `NAMESPACE/NAME`, where the API server issues one: by default that of the pod
+            this runs in, elsewhere `default`; also as `MODELWORKER_SERVICE_ACCOUNT`.
+        api_key: the token that workers want; by default that in the file of
+            `MODELWORKER_TOKEN_FILE`, or that which a pod mounts for it, or one that the API
+            server issues.
         aggregation: from the scores of the steps to one: `"min"`, `"last"`, `"prod"`,
             `"mean"` or `"sum"`; by default the model's own.
         allow_mixed_revisions: take scores of any revision and recipe.

@@ -15,7 +15,7 @@ from collections.abc import (
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
 
-from modelworker import _errors, _http, _json, _progress
+from modelworker import _errors, _http, _json, _progress, _tokens
 from modelworker._answers import Answer
 from modelworker._batch import Gate
 from modelworker._connections import Connections
@@ -23,6 +23,8 @@ from modelworker._endpoints import Endpoints, Given, Watched
 from modelworker._retry import pause_before_retry
 from modelworker._routing import Balancer
 from modelworker._settings import Settings
+from modelworker._tokens import NoToken
+from modelworker._ways import Direct, InCluster, Ways
 
 IN_FLIGHT_PER_WORKER: Final = 64
 TOKENS_IN_FLIGHT_PER_WORKER: Final = 49_152
@@ -48,10 +50,11 @@ class Session:
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
-        self._endpoints = endpoints or (
-            Watched(settings) if settings.endpoints is None else Given(settings)
-        )
-        self._pool: Connections = pool or _http.Pool()
+        if endpoints is None or pool is None:
+            found, ways = _found(settings)
+            endpoints, pool = endpoints or found, pool or _http.Pool(ways)
+        self._endpoints = endpoints
+        self._pool = pool
         self._luck = luck
         self._balancer = Balancer(self._loop.time, luck)
         self._answered = False
@@ -264,6 +267,15 @@ class Session:
         """When to wait no longer for a worker that takes the call: sooner if another LM will."""
         patience = self._settings.patience()
         return until if patience is None else min(until, started + patience)
+
+
+def _found(settings: Settings) -> tuple[Endpoints, Ways]:
+    """Where the workers are, and how they are reached."""
+    tokens = _tokens.chosen(settings)
+    if settings.endpoints is not None:
+        return Given(settings), Direct(tokens or NoToken())
+    watched = Watched(settings)
+    return watched, InCluster(settings, watched, tokens=tokens)
 
 
 def _effort(attempts: int, elapsed: float) -> str:

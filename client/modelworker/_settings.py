@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Literal
 
 from modelworker._affinity import Mode
@@ -13,6 +14,12 @@ from modelworker_api import kube
 
 Provider = Literal["modelworker", "openai", "anthropic"]
 PROVIDERS: Final = ("modelworker", "openai", "anthropic")
+Access = Literal["auto", "direct", "proxy"]
+ACCESSES: Final = ("auto", "direct", "proxy")
+
+ENV_ACCESS: Final = "MODELWORKER_ACCESS"
+ENV_SERVICE_ACCOUNT: Final = "MODELWORKER_SERVICE_ACCOUNT"
+ENV_TOKEN_FILE: Final = "MODELWORKER_TOKEN_FILE"  # noqa: S105 - the name of a variable
 
 _OF_MODELWORKERS: Final = (
     "namespace",
@@ -21,10 +28,18 @@ _OF_MODELWORKERS: Final = (
     "context",
     "affinity",
     "adapter",
+    "service_account",
+    "access",
 )
 """What says where the workers of a ModelWorker are, and which of them answers how."""
 _DNS_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_ACCOUNT: Final = re.compile(
+    r"([a-z0-9]([-a-z0-9]*[a-z0-9])?/)?[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
+)
+"""A service account, with its namespace before it where that is not the object's."""
 _MAX_LABEL: Final = 63
+TOKEN: Final = re.compile(r"[!-~]+")
+"""What can be a key or a token, in a header."""
 _BASE_URL: Final = r"https?://[^\s/?#@]+(/[^\s?#]*)?"
 
 
@@ -47,6 +62,9 @@ class Settings:
     max_in_flight: int | None = None
     progress: bool | None = None
     affinity: Mode | None = None
+    api_key: str | None = field(default=None, repr=False)
+    service_account: str | None = None
+    access: Access | None = None
 
     def where(self) -> str:
         """Where the model is served, for a `repr`."""
@@ -63,9 +81,29 @@ class Settings:
             _label("name", self.name, kube.MAX_NAME_LENGTH)
         else:
             _model_name(self.name)
+            self._check_endpoints()
+        if self.service_account is not None:
+            _account("service_account", self.service_account)
+        if self.access is not None:
+            _access("access", self.access)
         self._check_the_rest()
 
+    def _check_endpoints(self) -> None:
+        if self.access == "proxy":
+            raise InvalidRequest(
+                "access='proxy' finds workers through the Kubernetes API; leave endpoints out, "
+                "or call them directly"
+            )
+        if self.service_account is not None:
+            raise InvalidRequest(
+                "service_account is for workers found through the Kubernetes API, which issues "
+                "its tokens; with endpoints pass a token as api_key"
+            )
+
     def _check_the_rest(self) -> None:
+        key = self.api_key
+        if key is not None and not (isinstance(key, str) and TOKEN.fullmatch(key)):
+            raise InvalidRequest("api_key must be a text of printable ASCII, without spaces")
         if self.namespace is not None:
             _label("namespace", self.namespace, _MAX_LABEL)
         seconds("timeout", self.timeout)
@@ -88,7 +126,6 @@ class LMSettings(Settings):
 
     provider: Provider = "modelworker"
     base_url: str | None = None
-    api_key: str | None = field(default=None, repr=False)
     adapter: str | None = None
     fallback: "LMSettings | None" = None
 
@@ -116,12 +153,11 @@ class LMSettings(Settings):
             self._check_api()
 
     def _check_modelworker(self) -> None:
-        for name in ("base_url", "api_key"):
-            if getattr(self, name) is not None:
-                raise InvalidRequest(
-                    f"{name} is not for ModelWorkers; give their addresses as endpoints=[...], or "
-                    "say which API it is for with provider='openai' or 'anthropic'"
-                )
+        if self.base_url is not None:
+            raise InvalidRequest(
+                "base_url is not for ModelWorkers; give their addresses as endpoints=[...], or "
+                "say which API it is for with provider='openai' or 'anthropic'"
+            )
         if self.adapter is not None and (not isinstance(self.adapter, str) or not self.adapter):
             raise InvalidRequest(f"adapter must be an adapter's name, not {self.adapter!r}")
         Settings.__post_init__(self)
@@ -133,8 +169,6 @@ class LMSettings(Settings):
                 raise InvalidRequest(
                     f"{name} is for ModelWorkers, and provider is {self.provider!r}; leave one out"
                 )
-        if self.api_key is not None and not re.fullmatch(r"[!-~]+", str(self.api_key)):
-            raise InvalidRequest("api_key must be a text of printable ASCII, without spaces")
         if self.base_url is not None and not re.fullmatch(_BASE_URL, str(self.base_url)):
             raise InvalidRequest(
                 "base_url must be like https://host/v1, without a user, not "
@@ -157,6 +191,35 @@ class RewardSettings(Settings):
     def __post_init__(self) -> None:
         Settings.__post_init__(self)
         checked_aggregation(self.aggregation)
+
+
+def access_of(settings: Settings) -> Access:
+    """How workers are reached: as the caller says, else the environment, else `"auto"`.
+
+    Raises:
+        InvalidRequest: if the environment says something else.
+    """
+    return settings.access or _access(ENV_ACCESS, os.environ.get(ENV_ACCESS) or "auto")
+
+
+def service_account_of(settings: Settings) -> str | None:
+    """The service account whose token calls show; None for the default.
+
+    Raises:
+        InvalidRequest: if the environment names what can be none.
+    """
+    if settings.service_account is not None:
+        return settings.service_account
+    named = os.environ.get(ENV_SERVICE_ACCOUNT)
+    return _account(ENV_SERVICE_ACCOUNT, named) if named else None
+
+
+def token_file() -> Path | None:
+    """The file whose token calls show: as the environment says, else where pods mount one."""
+    if named := os.environ.get(ENV_TOKEN_FILE):
+        return Path(named)
+    mounted = Path(kube.INFERENCE_TOKEN_DIR) / kube.INFERENCE_TOKEN_FILE
+    return mounted if mounted.is_file() else None
 
 
 def seconds(name: str, value: object) -> None:
@@ -193,6 +256,21 @@ def _label(what: str, value: object, longest: int) -> None:
             f"{what} must be lower-case letters, digits and '-', at most {longest} characters, "
             f"not {value!r}"
         )
+
+
+def _access(what: str, value: object) -> Access:
+    for known in ACCESSES:
+        if value == known:
+            return known
+    raise InvalidRequest(f"{what} must be 'auto', 'direct' or 'proxy', not {value!r}")
+
+
+def _account(what: str, value: object) -> str:
+    if not isinstance(value, str) or not _ACCOUNT.fullmatch(value):
+        raise InvalidRequest(
+            f"{what} must be the name of a service account, NAME or NAMESPACE/NAME, not {value!r}"
+        )
+    return value
 
 
 def urls(endpoints: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -29,6 +29,9 @@ LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "modelworker"
 LABEL_KIND: Final = f"{GROUP}/kind"
 LABEL_NAME: Final = f"{GROUP}/name"
+LABEL_SERVICE: Final = "kubernetes.io/service-name"
+LABEL_SLICE_MANAGED_BY: Final = "endpointslice.kubernetes.io/managed-by"
+"""On an EndpointSlice: the Service that it is for, and who keeps it."""
 ANNOTATION_DESIRED_HASH: Final = f"{GROUP}/desired-hash"
 """On each child: the hash of the manifest that was applied last."""
 
@@ -36,6 +39,9 @@ WORKER_CONTAINER: Final = "worker"
 WORKER_PORT: Final = 8000
 WORKER_PORT_NAME: Final = "http"
 HEARTBEAT_PORT: Final = 8085
+HEARTBEAT_PORT_NAME: Final = "heartbeat"
+CONTROLLER_PORT_NAME: Final = "controller"
+"""Names of the ports of the operator's Service; the second one is FastChat's controller."""
 HEALTH_PORT: Final = 8086
 
 HEARTBEAT_AUDIENCE: Final = f"{GROUP}/heartbeat"

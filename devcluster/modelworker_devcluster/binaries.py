@@ -1,4 +1,4 @@
-"""Where the Kubernetes binaries come from."""
+"""Where the binaries come from."""
 
 import os
 import shutil
@@ -37,7 +37,7 @@ class Source(Protocol):
 
 
 def locate(say: Progress) -> Path:
-    """The folder with all binaries, by this machine's settings; fetched or built if need be.
+    """The folder with the control plane and kubectl; fetched or built if need be.
 
     Args:
         say: is told each step in a few words.
@@ -45,7 +45,39 @@ def locate(say: Progress) -> Path:
     Raises:
         BinariesNotFound: there are none and none can be had; lists the choices.
     """
-    pinned = versions.pinned()
+    return _folder(versions.CONTROL_PLANE, say)
+
+
+def locate_helm(say: Progress) -> Path:
+    """The helm command; fetched or built if need be.
+
+    Args:
+        say: is told each step in a few words.
+
+    Raises:
+        BinariesNotFound: there is none and none can be had; lists the choices.
+    """
+    return _folder(versions.CHART_TOOL, say) / "helm"
+
+
+def locate_node(say: Progress) -> dict[str, Path]:
+    """The file of each command of a real node, by name: kubelet, kube-proxy and coredns.
+
+    Args:
+        say: is told each step in a few words.
+
+    Raises:
+        BinariesNotFound: one is missing and cannot be had; lists the choices.
+    """
+    found: dict[str, Path] = {}
+    for tools in (versions.NODE, versions.NAME_SERVER):
+        folder = _folder(tools, say)
+        found |= {binary.name: folder / binary.name for binary in tools.binaries}
+    return found
+
+
+def _folder(tools: versions.ToolSet, say: Progress) -> Path:
+    pinned = versions.pinned(tools)
     platform = versions.platform_name()
     return find(
         pinned.names,
@@ -107,7 +139,7 @@ def find(
             else:
                 return cache
     raise BinariesNotFound(
-        "there are no Kubernetes binaries to run. Tried, in this order:\n"
+        f"there is no {', '.join(names)} to run. Tried, in this order:\n"
         + "\n".join(f"  {number}. {failure}" for number, failure in enumerate(failures, 1))
         + "\nAny one of these helps:\n"
         + "\n".join(f"  - {remedy}" for remedy in remedies)

@@ -5,11 +5,14 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from modelworker_devcluster import binaries, logs
+from modelworker_devcluster import binaries, logs, settings
 from modelworker_devcluster.choices import Choices
 from modelworker_devcluster.errors import DevClusterError
+from modelworker_devcluster.images import command as images
 from modelworker_devcluster.instances import Instance
+from modelworker_devcluster.node import shell
 from modelworker_devcluster.run import run
 
 _GPU = "nvidia.com/gpu"
@@ -107,9 +110,18 @@ def _run(options: argparse.Namespace) -> int:
     return run(options.command, _choices(options), _say)
 
 
+def _node(options: argparse.Namespace) -> int:
+    command = options.command or [settings.shell()]
+    return shell.run(command, images=options.image, inside=options.inside, say=_say)
+
+
 def _binaries(_: argparse.Namespace) -> int:
     print(binaries.locate(_say))
     return 0
+
+
+def _images(options: argparse.Namespace) -> int:
+    return images.run(options, _say)
 
 
 def _say(step: str) -> None:
@@ -191,7 +203,30 @@ def _parser() -> argparse.ArgumentParser:
     )
     choices(started)
     started.add_argument("command", nargs="+", metavar="CMD", help="the command, after --")
+    node = command(
+        "node",
+        "start a real node with containers (as root), run a command, and take the node down",
+        named=False,
+    )
+    node.add_argument(
+        "--image",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="ARCHIVE",
+        help="images that the node is to have, as `docker save` writes them; can be repeated",
+    )
+    node.add_argument(
+        "--inside",
+        action="store_true",
+        help="run the command on the node, where pods and Services answer; "
+        "else it reaches the API server alone",
+    )
+    node.add_argument(
+        "command", nargs="*", metavar="CMD", help="the command, after -- (default: a shell)"
+    )
     command(
         "binaries", "fetch or build the Kubernetes binaries, and print their folder", named=False
     )
+    images.add_arguments(command("images", "build the container images", named=False))
     return parser

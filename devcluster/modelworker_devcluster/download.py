@@ -10,33 +10,31 @@ from pathlib import Path
 import httpx
 from tqdm import tqdm
 
+from modelworker_devcluster import versions
 from modelworker_devcluster.errors import SourceFailed
-from modelworker_devcluster.versions import Versions
+from modelworker_devcluster.versions import Binary, Pinned
 
-_KUBERNETES = "https://dl.k8s.io/release"
-_ETCD = "https://github.com/etcd-io/etcd/releases/download"
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 
 
 class Download:
-    """Fetches the binaries of Kubernetes and etcd from where their projects publish them."""
-
-    label = "official release downloads (dl.k8s.io, github.com)"
-    remedy = "let this machine reach https://dl.k8s.io and https://github.com"
+    """Fetches a set of binaries from where their projects publish them."""
 
     def __init__(
-        self, versions: Versions, platform: str, transport: httpx.BaseTransport | None = None
+        self, pinned: Pinned, platform: str, transport: httpx.BaseTransport | None = None
     ) -> None:
         """Prepare; nothing is fetched yet.
 
         Args:
-            versions: what to fetch.
+            pinned: what to fetch.
             platform: for example `linux-amd64`.
             transport: how requests are sent, None for the network.
         """
-        self._versions = versions
-        self._system, _, self._architecture = platform.partition("-")
+        self._releases = [release(binary, pinned, platform) for binary in pinned.tools.binaries]
         self._transport = transport
+        hosts = dict.fromkeys(httpx.URL(release.url).host for release in self._releases)
+        self.label = f"official release downloads ({', '.join(hosts)})"
+        self.remedy = f"let this machine reach {' and '.join(f'https://{host}' for host in hosts)}"
 
     def fill(self, folder: Path, say: Callable[[str], None]) -> None:
         """Put every binary into `folder`.
@@ -49,49 +47,81 @@ class Download:
         ) as http:
             try:
                 # All checksums first: a host that cannot be reached is known at once.
-                files = [self._file(http, name) for name in self._versions.names]
-                for file in files:
-                    say(f"downloading {file.url.rpartition('/')[2]}")
-                    _save(http, file, folder)
+                files = [(one, _published(http, one)) for one in self._releases]
+                for file, checksum in files:
+                    say(f"downloading {file.file}")
+                    _save(http, file, checksum, folder)
             except httpx.HTTPStatusError as error:
                 status = error.response.status_code
                 raise SourceFailed(f"{error.request.url} answered {status}") from error
             except httpx.HTTPError as error:
                 raise SourceFailed(f"cannot fetch {error.request.url}: {error}") from error
 
-    def _file(self, http: httpx.Client, name: str) -> "_File":
-        if name == "etcd":
-            return self._etcd(http)
-        version = self._versions.kubernetes
-        url = f"{_KUBERNETES}/{version}/bin/{self._system}/{self._architecture}/{name}"
-        return _File(name, url, "sha512", _text(http, f"{url}.sha512").strip())
-
-    def _etcd(self, http: httpx.Client) -> "_File":
-        version = self._versions.etcd
-        stem = f"etcd-{version}-{self._system}-{self._architecture}"
-        archive = f"{stem}.tar.gz"
-        for line in _text(http, f"{_ETCD}/{version}/SHA256SUMS").splitlines():
-            if line.endswith(f" {archive}"):
-                url = f"{_ETCD}/{version}/{archive}"
-                return _File("etcd", url, "sha256", line.split()[0], member=f"{stem}/etcd")
-        raise SourceFailed(f"etcd {version} has no release named {archive}")
-
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class Release:
+    """Where a project publishes one binary.
+
+    Attributes:
+        name: the binary.
+        url: the file that has it.
+        checksums: the URL of the file with its checksum.
+        algorithm: how the checksum is made.
+        member: what to take out, if the file is an archive.
+    """
+
     name: str
     url: str
+    checksums: str
     algorithm: str
-    checksum: str
     member: str | None = None
-    """What to take out, if the file is an archive."""
+
+    @property
+    def file(self) -> str:
+        """The name of the published file."""
+        return self.url.rpartition("/")[2]
 
 
-def _text(http: httpx.Client, url: str) -> str:
-    return http.get(url).raise_for_status().text
+def release(binary: Binary, pinned: Pinned, platform: str) -> Release:
+    """Where the release of a binary is.
+
+    Args:
+        binary: one of the set.
+        pinned: the set.
+        platform: for example `linux-amd64`.
+    """
+    system, _, architecture = platform.partition("-")
+    version = pinned.versions[binary.module]
+    name = binary.name
+    match binary.module:
+        case versions.KUBERNETES:
+            url = f"https://dl.k8s.io/release/{version}/bin/{system}/{architecture}/{name}"
+            return Release(name, url, f"{url}.sha512", "sha512")
+        case versions.ETCD:
+            base = f"https://github.com/etcd-io/etcd/releases/download/{version}"
+            stem = f"etcd-{version}-{platform}"
+            url = f"{base}/{stem}.tar.gz"
+            return Release(name, url, f"{base}/SHA256SUMS", "sha256", f"{stem}/etcd")
+        case versions.HELM:
+            url = f"https://get.helm.sh/helm-{version}-{platform}.tar.gz"
+            return Release(name, url, f"{url}.sha256sum", "sha256", f"{platform}/helm")
+        case _:
+            number = version.removeprefix("v")
+            base = f"https://github.com/coredns/coredns/releases/download/{version}"
+            url = f"{base}/coredns_{number}_{system}_{architecture}.tgz"
+            return Release(name, url, f"{url}.sha256", "sha256", "coredns")
 
 
-def _save(http: httpx.Client, file: _File, folder: Path) -> None:
+def _published(http: httpx.Client, release: Release) -> str:
+    """The checksum from a file that has it alone, or has a line `CHECKSUM  FILE` with it."""
+    lines = http.get(release.checksums).raise_for_status().text.splitlines()
+    for words in map(str.split, lines):
+        if len(words) == 1 or words[-1:] == [release.file]:
+            return words[0]
+    raise SourceFailed(f"{release.checksums} names no release {release.file}")
+
+
+def _save(http: httpx.Client, file: Release, checksum: str, folder: Path) -> None:
     target = folder / file.name
     fetched = target.with_suffix(".part")
     digest = hashlib.new(file.algorithm)
@@ -106,10 +136,10 @@ def _save(http: httpx.Client, file: _File, folder: Path) -> None:
                 opened.write(block)
                 digest.update(block)
                 bar.update(len(block))
-    if digest.hexdigest() != file.checksum:
+    if digest.hexdigest() != checksum:
         fetched.unlink()
         raise SourceFailed(
-            f"{file.url} has the {file.algorithm} {digest.hexdigest()}, but {file.checksum} is "
+            f"{file.url} has the {file.algorithm} {digest.hexdigest()}, but {checksum} is "
             "published; the file was removed"
         )
     if file.member is None:

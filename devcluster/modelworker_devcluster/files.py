@@ -1,6 +1,7 @@
 """The files that the processes of a cluster read."""
 
 import datetime
+from collections.abc import Sequence
 
 from modelworker_devcluster import components, pki
 from modelworker_devcluster.layout import Layout
@@ -8,8 +9,15 @@ from modelworker_devcluster.layout import Layout
 _ADMINISTRATORS = ("system:masters",)
 
 
-def write_files(layout: Layout, *, now: datetime.datetime) -> pki.Authority:
+def write_files(
+    layout: Layout, *, now: datetime.datetime, hosts: Sequence[str] = ()
+) -> pki.Authority:
     """Make the folders, keys and certificates and the audit policy.
+
+    Args:
+        layout: where.
+        now: when the certificates begin.
+        hosts: names and addresses of the API server, besides those it always has.
 
     Returns:
         The authority that signed them.
@@ -20,7 +28,7 @@ def write_files(layout: Layout, *, now: datetime.datetime) -> pki.Authority:
     authority = pki.Authority(now=now)
     layout.pki("ca.crt").write_bytes(authority.certificate)
     for file, identity in {
-        "serving": authority.issue("kube-apiserver", hosts=components.SERVING_HOSTS),
+        "serving": authority.issue("kube-apiserver", hosts=(*components.SERVING_HOSTS, *hosts)),
         "admin": authority.issue("admin", groups=_ADMINISTRATORS),
     }.items():
         layout.pki(f"{file}.crt").write_bytes(identity.certificate)

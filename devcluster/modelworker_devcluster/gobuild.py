@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from modelworker_devcluster.errors import SourceFailed
-from modelworker_devcluster.versions import MODULE_FOLDER, Versions
+from modelworker_devcluster.versions import HELM, KUBERNETES, Pinned
 
 Run = Callable[[Sequence[str], Path, Mapping[str, str]], Iterator[str]]
 """Runs a command in a folder with an environment and yields the lines of its output.
@@ -18,18 +18,17 @@ Raises `SourceFailed` when it does not end well.
 
 _TAIL_LINES = 15
 _SAY_EVERY = 250
-_VERSION_PACKAGE = "k8s.io/component-base/version"
 
 
 class GoBuild:
-    """Builds the upstream commands that `devcluster/kube/go.mod` names."""
+    """Builds the upstream commands that a go.mod pins."""
 
     label = "build with the Go toolchain"
     remedy = "install Go (https://go.dev/dl) and let it reach a module proxy"
 
     def __init__(
         self,
-        versions: Versions,
+        pinned: Pinned,
         environment: Mapping[str, str],
         *,
         go: str | None = None,
@@ -38,12 +37,12 @@ class GoBuild:
         """Prepare; nothing is built yet.
 
         Args:
-            versions: what to build.
+            pinned: what to build.
             environment: the environment for Go.
             go: the Go command, None for the one on PATH.
             run: how commands are run, None for child processes.
         """
-        self._versions = versions
+        self._pinned = pinned
         # GOWORK: a go.work above this checkout is not about this build.
         self._environment = {**environment, "CGO_ENABLED": "0", "GOWORK": "off"}
         self._go = go or shutil.which("go", path=environment.get("PATH"))
@@ -57,14 +56,21 @@ class GoBuild:
         """
         if self._go is None:
             raise SourceFailed("there is no `go` command on PATH")
-        packages = self._versions.packages
-        say("building from Go modules: about eight minutes on two cores, once")
-        total = len(set(self._lines("list", "-deps", *packages.values())))
+        names = ", ".join(self._pinned.names)
+        say(f"building {names} from Go modules: minutes on two cores, once")
+        binaries = self._pinned.tools.binaries
+        total = len(set(self._lines("list", "-deps", *(one.package for one in binaries))))
         done = 0
         with tqdm(total=total, unit="package", desc="go build", disable=None) as bar:
-            # etcd apart: Go would name its binary by its module, `server`.
-            targets = {str(folder / "etcd"): [packages["etcd"]]}
-            targets[f"{folder}/"] = [p for name, p in packages.items() if name != "etcd"]
+            # Apart, what Go would name otherwise: etcd by its module, `server`.
+            together = [one.package for one in binaries if one.package.endswith(f"/{one.name}")]
+            targets = {
+                str(folder / one.name): [one.package]
+                for one in binaries
+                if one.package not in together
+            }
+            if together:
+                targets[f"{folder}/"] = together
             for target, built in targets.items():
                 flags = ["-v", "-trimpath", "-ldflags", self._linker_flags(), "-o", target]
                 for _ in self._lines("build", *flags, *built):
@@ -77,13 +83,21 @@ class GoBuild:
 
     def _lines(self, verb: str, *arguments: str) -> Iterator[str]:
         command = [str(self._go), verb, "-mod=readonly", *arguments]
-        return self._run(command, MODULE_FOLDER, self._environment)
+        return self._run(command, self._pinned.folder, self._environment)
 
     def _linker_flags(self) -> str:
-        version = self._versions.kubernetes
-        major, minor, *_ = version.removeprefix("v").split(".")
-        values = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
-        return " ".join(["-s -w", *(f"-X {_VERSION_PACKAGE}.{k}={v}" for k, v in values.items())])
+        return " ".join(["-s -w", *(f"-X {key}={value}" for key, value in self._stamps().items())])
+
+    def _stamps(self) -> dict[str, str]:
+        """What the releases are stamped with; the others know their version by themselves."""
+        stamps: dict[str, str] = {}
+        if version := self._pinned.versions.get(KUBERNETES):
+            major, minor, *_ = version.removeprefix("v").split(".")
+            values = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
+            stamps |= {f"k8s.io/component-base/version.{k}": v for k, v in values.items()}
+        if version := self._pinned.versions.get(HELM):
+            stamps[f"{HELM}/internal/version.version"] = version
+        return stamps
 
 
 def run_command(

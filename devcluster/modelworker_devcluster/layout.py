@@ -1,7 +1,7 @@
 """Where one cluster is: its files and its ports."""
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import SystemRandom
 
@@ -64,13 +64,18 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The loopback ports of one cluster."""
+    """The ports of one cluster, all on loopback but the API server's.
+
+    Attributes:
+        host: the address of the API server.
+    """
 
     etcd: int
     etcd_peer: int
     api_server: int
     controller_manager: int
     scheduler: int
+    host: str = field(default=LOOPBACK, kw_only=True)
 
     @classmethod
     def free(cls) -> "Ports":
@@ -80,7 +85,7 @@ class Ports:
     @property
     def server(self) -> str:
         """The URL of the API server."""
-        return f"https://{LOOPBACK}:{self.api_server}"
+        return f"https://{self.host}:{self.api_server}"
 
 
 def free_ports(count: int) -> list[int]:

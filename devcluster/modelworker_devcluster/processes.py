@@ -24,18 +24,21 @@ class Processes:
     its own, so that Ctrl-C in a terminal reaches none of them.
     """
 
-    def __init__(self, log: Path, *, remove: Path | None = None) -> None:
+    def __init__(
+        self, log: Path, *, remove: Path | None = None, cgroups: Sequence[Path] = ()
+    ) -> None:
         """Start the supervisor.
 
         Args:
             log: file for what the supervisor itself has to say.
             remove: folder that the supervisor removes when all processes are gone.
+            cgroups: control groups that it removes then, with all below them.
         """
         self._lock = threading.Lock()
         self._asked = 0
         with log.open("ab") as stderr:
             self._supervisor = subprocess.Popen(
-                [sys.executable, str(_SUPERVISOR), str(remove or "")],
+                [sys.executable, str(_SUPERVISOR), str(remove or ""), *map(str, cgroups)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,

@@ -7,12 +7,23 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Protocol
 
 from modelworker_devcluster import settings
 from modelworker_devcluster.choices import Choices
 from modelworker_devcluster.supervisor import adopt_orphans, kill_descendants, reap_all
 
 _GRACE_S = 10.0
+
+
+class Cluster(Protocol):
+    """What a command can run with."""
+
+    def guard(self, pid: int) -> None:
+        """Have a process killed when the cluster ends."""
+
+    def stop(self) -> None:
+        """End the cluster, if it runs."""
 
 
 def run(command: Sequence[str], choices: Choices, say: Callable[[str], None]) -> int:
@@ -32,16 +43,35 @@ def run(command: Sequence[str], choices: Choices, say: Callable[[str], None]) ->
     Raises:
         DevClusterError: the cluster cannot start.
     """
-    adopt_orphans()
     cluster = choices.cluster()
-    with _handled((signal.SIGTERM, signal.SIGHUP), lambda number: sys.exit(128 + number)):
+
+    def start() -> tuple[Sequence[str], Mapping[str, str]]:
         cluster.start(say)
+        if choices.operator:
+            cluster.install_operator(say)
+        environment = {"KUBECONFIG": str(cluster.kubeconfig)}
+        return command, settings.environment(environment, path=cluster.binaries)
+
+    return run_with(cluster, start)
+
+
+def run_with(cluster: Cluster, start: Callable[[], tuple[Sequence[str], Mapping[str, str]]]) -> int:
+    """Start a cluster, run a command, and take the cluster down.
+
+    What the command leaves in the background is ended too. For a process that does
+    nothing else.
+
+    Args:
+        cluster: what `start` starts.
+        start: starts it, and gives the command and its environment.
+
+    Returns:
+        The command's exit code, 128 + N if signal N ended it, 127 if it does not exist.
+    """
+    adopt_orphans()
+    with _handled((signal.SIGTERM, signal.SIGHUP), lambda number: sys.exit(128 + number)):
         try:
-            if choices.operator:
-                cluster.install_operator(say)
-            environment = settings.environment(
-                {"KUBECONFIG": str(cluster.kubeconfig)}, path=cluster.binaries
-            )
+            command, environment = start()
             return run_command(command, environment, cluster.guard)
         finally:
             cluster.stop()

@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -19,14 +18,12 @@ from modelworker_devcluster.errors import DevClusterError, StartFailed
 from modelworker_devcluster.layout import LOOPBACK, Layout, Ports
 from modelworker_devcluster.operators import OPERATOR
 from modelworker_devcluster.processes import Processes
+from modelworker_devcluster.waiting import await_process
 
 Progress = Callable[[str], None]
 
 _ATTEMPTS = 3
 _PORT_TAKEN = "address already in use"
-_READY_TIMEOUT_S = 60.0
-_POLL_S = 0.05
-_TAIL_LINES = 15
 
 # An API server without its etcd hangs in its graceful end: etcd goes last.
 _STOP_ORDER: tuple[tuple[tuple[str, ...], float], ...] = (
@@ -163,19 +160,7 @@ class RunningCluster:
         self._await(lambda: self.api.answers(url), f"answer from {name}", name)
 
     def _await(self, probe: Callable[[], bool], what: str, name: str) -> None:
-        deadline = time.monotonic() + _READY_TIMEOUT_S
-        while not probe():
-            code = self.processes.codes()[name]
-            if code is not None:
-                raise self._start_failed(name, f"{name} ended with exit code {code}")
-            if time.monotonic() > deadline:
-                raise self._start_failed(name, f"no {what} after {_READY_TIMEOUT_S:.0f} s")
-            time.sleep(_POLL_S)
-
-    def _start_failed(self, name: str, why: str) -> StartFailed:
-        log = self.layout.log(name)
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-_TAIL_LINES:])
-        return StartFailed(f"{why}; the end of its log {log}:\n{tail}")
+        await_process(probe, what, name, processes=self.processes, layout=self.layout)
 
     def _stop_components(self) -> None:
         for names, timeout in _STOP_ORDER:

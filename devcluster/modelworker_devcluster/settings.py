@@ -26,6 +26,11 @@ def state_folder() -> Path:
     return _xdg("XDG_STATE_HOME", ".local/state") / "modelworker" / "devcluster"
 
 
+def shell() -> str:
+    """The shell that the user prefers."""
+    return os.environ.get("SHELL") or "/bin/sh"
+
+
 def environment(added: Mapping[str, str], *, path: Path | None = None) -> dict[str, str]:
     """The environment for a child process.
 

@@ -19,7 +19,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ _STDIN = 0
 _STDOUT = 1
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_CGROUPS_TIMEOUT_S = 10.0
 _LIBC = ctypes.CDLL(None)
 
 
@@ -134,6 +135,25 @@ def reap_all() -> None:
             pass
 
 
+def remove_cgroups(folders: Sequence[str]) -> None:
+    """Remove control groups and those below them, whose processes were killed a moment ago."""
+    deadline = time.monotonic() + _CGROUPS_TIMEOUT_S
+    for top in folders:
+        for folder, _, _ in os.walk(top, topdown=False):
+            while _is_busy(folder) and time.monotonic() < deadline:
+                time.sleep(0.01)
+
+
+def _is_busy(cgroup: str) -> bool:
+    try:
+        Path(cgroup).rmdir()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
 def _family(process: psutil.Process) -> list[psutil.Process]:
     try:
         return [*process.children(recursive=True), process]
@@ -146,8 +166,8 @@ def _kill(process: psutil.Process) -> None:
         process.kill()
 
 
-def main(remove: str) -> None:
-    """Serve requests until the parent is gone; then remove the folder `remove`, if any."""
+def main(remove: str, *cgroups: str) -> None:
+    """Serve requests until the parent is gone; then remove the cgroups and the folder, if any."""
     # A fork of the parent keeps our stdin open, so watch the parent itself too.
     parent = os.pidfd_open(os.getppid())
     wake, wake_write = os.pipe()
@@ -181,9 +201,10 @@ def main(remove: str) -> None:
                 os.write(_STDOUT, json.dumps(answer).encode() + b"\n")
     finally:
         supervisor.kill_all()
+        remove_cgroups(cgroups)
         if remove:
             shutil.rmtree(remove, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -1,76 +1,129 @@
-"""Which binaries the devcluster runs, read from `devcluster/kube/go.mod`."""
+"""Which binaries the devcluster runs, read from the go.mod files beside this package."""
 
 import platform
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from modelworker_devcluster import settings
 from modelworker_devcluster.errors import DevClusterError
 
-MODULE_FOLDER = settings.CHECKOUT / "devcluster" / "kube"
+MODULES = settings.CHECKOUT / "devcluster"
 
-_KUBERNETES = "k8s.io/kubernetes"
-_ETCD = "go.etcd.io/etcd/server/v3"
-_TOOL = re.compile(
-    rf"^\s*(?:tool )?\s*(?P<package>{_KUBERNETES}/cmd/[\w-]+|{_ETCD})$", re.MULTILINE
-)
+KUBERNETES = "k8s.io/kubernetes"
+ETCD = "go.etcd.io/etcd/server/v3"
+HELM = "helm.sh/helm/v4"
+COREDNS = "github.com/coredns/coredns"
+
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
 @dataclass(frozen=True, slots=True)
-class Versions:
-    """The pinned versions and the commands to build.
+class Binary:
+    """One upstream command.
 
     Attributes:
-        kubernetes: for example `v1.37.2`.
-        etcd: for example `v3.7.3`.
-        packages: the Go package of each binary, by the binary's name.
+        name: the name of its file, for example `kubelet`.
+        module: the Go module with it.
+        package: the Go package that is built.
     """
 
-    kubernetes: str
-    etcd: str
-    packages: dict[str, str]
+    name: str
+    module: str
+    package: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSet:
+    """Commands that are pinned, fetched, built and kept together.
+
+    Attributes:
+        folder: where its go.mod is, beside this package.
+        binaries: what is in it.
+        prefix: what the label begins with, for a set that shares its go.mod.
+    """
+
+    folder: str
+    binaries: tuple[Binary, ...]
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """A set at the versions of this checkout.
+
+    Attributes:
+        tools: the set.
+        versions: the version of each Go module, for example `v1.37.2`.
+    """
+
+    tools: ToolSet
+    versions: dict[str, str]
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the binaries."""
-        return tuple(self.packages)
+        return tuple(binary.name for binary in self.tools.binaries)
+
+    @property
+    def folder(self) -> Path:
+        """The folder with go.mod."""
+        return MODULES / self.tools.folder
 
     @property
     def label(self) -> str:
-        """Both versions in one word, for the name of a folder."""
-        return f"{self.kubernetes}-etcd-{self.etcd}"
+        """The versions in one word, for the name of a folder."""
+        known = {KUBERNETES: "", ETCD: "etcd-", HELM: "helm-", COREDNS: "coredns-"}
+        parts = (f"{known[module]}{version}" for module, version in self.versions.items())
+        return self.tools.prefix + "-".join(parts)
 
 
-def parse(go_mod: str) -> Versions:
-    """Read the versions and `tool` lines of a go.mod.
+def _kubernetes(name: str) -> Binary:
+    return Binary(name, KUBERNETES, f"{KUBERNETES}/cmd/{name}")
+
+
+CONTROL_PLANE = ToolSet(
+    "kube",
+    (
+        *map(
+            _kubernetes,
+            ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl"),
+        ),
+        Binary("etcd", ETCD, ETCD),
+    ),
+)
+NODE = ToolSet("kube", (_kubernetes("kubelet"), _kubernetes("kube-proxy")), prefix="node-")
+NAME_SERVER = ToolSet("coredns", (Binary("coredns", COREDNS, COREDNS),))
+CHART_TOOL = ToolSet("helm", (Binary("helm", HELM, f"{HELM}/cmd/helm"),))
+
+
+def pinned(tools: ToolSet) -> Pinned:
+    """A set at the versions of this checkout.
 
     Raises:
-        DevClusterError: a version or a tool is missing.
+        DevClusterError: its go.mod is missing or incomplete.
     """
-    packages = {
-        "etcd" if package == _ETCD else package.rpartition("/")[2]: package
-        for package in _TOOL.findall(go_mod)
-    }
-    if "etcd" not in packages or len(packages) < 2:
-        raise DevClusterError(f"go.mod has no `tool` lines for {_KUBERNETES}/cmd/... and {_ETCD}")
-    return Versions(_required(go_mod, _KUBERNETES), _required(go_mod, _ETCD), packages)
-
-
-def pinned() -> Versions:
-    """The versions of this checkout.
-
-    Raises:
-        DevClusterError: go.mod is missing or incomplete.
-    """
-    file = MODULE_FOLDER / "go.mod"
+    file = MODULES / tools.folder / "go.mod"
     try:
-        return parse(file.read_text())
+        return parse(tools, file.read_text())
     except OSError as error:
         raise DevClusterError(
             f"{file} cannot be read ({error.strerror}); the devcluster runs from a checkout of "
             "the repository"
         ) from error
+
+
+def parse(tools: ToolSet, go_mod: str) -> Pinned:
+    """Read the versions of a set from a go.mod.
+
+    Raises:
+        DevClusterError: a version or a `tool` line is missing.
+    """
+    for binary in tools.binaries:
+        if not re.search(rf"^\s*(?:tool )?\s*{binary.package}$", go_mod, re.MULTILINE):
+            raise DevClusterError(f"go.mod has no `tool` line for {binary.package}")
+    modules = dict.fromkeys(binary.module for binary in tools.binaries)
+    return Pinned(tools, {module: _required(go_mod, module) for module in modules})
 
 
 def platform_name() -> str:

@@ -35,9 +35,12 @@ from modelworker_operator.errors import (
 )
 from modelworker_operator.handlers import handlers, settings
 from modelworker_operator.health import health_app
+from modelworker_operator.leader import keep_published
+from modelworker_operator.periodic import repeat
 from modelworker_operator.queue import backoff_seconds
 from modelworker_operator.runtime import Clock, Runtime
 from modelworker_operator.serving import serve
+from modelworker_operator.trust import RENEW_SECONDS
 
 EXIT_FAILED: Final = 1
 EXIT_SETTINGS: Final = 2
@@ -101,6 +104,14 @@ class Operator:
             runtime.lead()
             if self._election:
                 self._start("lease", self._election.hold())
+            self._start(
+                "keys",
+                repeat(
+                    "reading the keys of service-account tokens",
+                    runtime.keys.renew,
+                    seconds=RENEW_SECONDS,
+                ),
+            )
             self._start("queue", runtime.queue.run())
             self._start("resync", runtime.resync.run())
             self._start("events", runtime.events.run())
@@ -122,6 +133,8 @@ class Operator:
                         monotonic=self._clock.monotonic,
                     ),
                 )
+            # It ends at once where no Service is named.
+            self._start("publish", keep_published(runtime.cluster, config))
             self._start("watches", self._watch())
             await self._until_stop()
         finally:

@@ -14,13 +14,11 @@ from kubernetes.aio.config import ConfigException, load_incluster_config, load_k
 from modelworker_api import kube
 from modelworker_operator.config import Config
 from modelworker_operator.errors import (
-    ApplyForbidden,
-    ApplyRejected,
     ClusterUnavailable,
     NoCredentials,
     NotFound,
     NotLeading,
-    OperatorError,
+    error_of_answer,
 )
 from modelworker_operator.resources import (
     CHILD_SELECTOR,
@@ -35,15 +33,10 @@ REQUEST_SECONDS: Final = 30.0
 
 _PAGE: Final = 100
 _APPLY: Final = "application/apply-patch+yaml"
+_JSON_PATCH: Final = "application/json-patch+json"
 _METADATA: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _TOKEN_REVIEWS: Final = Resource("TokenReview", "authentication.k8s.io", "v1", "tokenreviews")
 _EVENTS: Final = Resource("Event", "events.k8s.io", "v1", "events")
-
-_REJECTED: Final = (
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HTTPStatus.UNPROCESSABLE_ENTITY,
-)
 
 
 class Gate(Protocol):
@@ -125,7 +118,7 @@ class Cluster:
     async def get(self, resource: Resource, namespace: str, name: str) -> dict[str, Any] | None:
         """One object as it is now; None if there is none."""
         try:
-            return await self._request("GET", resource, resource.path(namespace, name))
+            return await self._request("GET", resource.plural, resource.path(namespace, name))
         except NotFound:
             return None
 
@@ -133,7 +126,7 @@ class Cluster:
         """Our kinds that the API server does not serve."""
         resource = OWNERS[kube.MODELWORKER]
         try:
-            found = await self._request("GET", resource, resource.path().rpartition("/")[0])
+            found = await self._request("GET", resource.plural, resource.path().rpartition("/")[0])
         except NotFound:
             return kube.KINDS
         served = {one["name"] for one in found["resources"]}
@@ -149,7 +142,7 @@ class Cluster:
                 query["labelSelector"] = CHILD_SELECTOR
             while True:
                 page = await self._request(
-                    "GET", resource, resource.path(namespace), query=query, accept=_METADATA
+                    "GET", resource.plural, resource.path(namespace), query=query, accept=_METADATA
                 )
                 for item in page["items"] or ():
                     meta = item["metadata"]
@@ -170,23 +163,34 @@ class Cluster:
     async def apply_status(
         self, raw: Mapping[str, Any], status: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Server-side apply of the whole status of the object `raw`."""
+        """Make `status` the whole status of the object `raw`, whatever others wrote into it."""
         reference = reference_to(raw)
         metadata = {key: reference.pop(key) for key in ("name", "namespace", "uid")}
         resource = resource_of(raw)
         path = resource.path(metadata["namespace"], metadata["name"], "status")
-        return await self._apply(
+        written = await self._apply(
             resource, path, {**reference, "metadata": metadata, "status": status}
         )
+        if written.get("status") == status:
+            return written
+        # An apply leaves the entries that others added to lists, and clients call such workers.
+        whole = [{"op": "replace", "path": "/status", "value": status}]
+        return await self._request("PATCH", resource.plural, path, body=whole, sent=_JSON_PATCH)
+
+    async def published(self, path: str) -> dict[str, Any]:
+        """A document of the API server itself, such as the keys that tokens are checked with."""
+        return await self._request("GET", "documents", path, accept="*/*")
 
     async def create_event(self, namespace: str, event: Mapping[str, Any]) -> None:
         """Create an `events.k8s.io/v1` Event."""
-        await self._request("POST", _EVENTS, _EVENTS.path(namespace), body=event)
+        await self._request("POST", _EVENTS.plural, _EVENTS.path(namespace), body=event)
 
     async def review_token(self, token: str, audience: str) -> Reviewed:
         """Ask who a token belongs to."""
         body = {"spec": {"token": token, "audiences": [audience]}}
-        answer = await self._request("POST", _TOKEN_REVIEWS, _TOKEN_REVIEWS.path(), body=body)
+        answer = await self._request(
+            "POST", _TOKEN_REVIEWS.plural, _TOKEN_REVIEWS.path(), body=body
+        )
         status = answer.get("status") or {}
         user = status.get("user") or {}
         return Reviewed(
@@ -223,16 +227,19 @@ class Cluster:
         self, resource: Resource, path: str, manifest: Mapping[str, Any]
     ) -> dict[str, Any]:
         query = {"fieldManager": kube.FIELD_MANAGER, "force": "true"}
-        return await self._request("PATCH", resource, path, query=query, body=manifest)
+        return await self._request(
+            "PATCH", resource.plural, path, query=query, body=manifest, sent=_APPLY
+        )
 
     async def _request(
         self,
         method: str,
-        resource: Resource,
+        what: str,
         path: str,
         *,
         query: Mapping[str, str] | None = None,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        sent: str = "application/json",
         accept: str = "application/json",
     ) -> dict[str, Any]:
         seconds = REQUEST_SECONDS
@@ -249,10 +256,7 @@ class Cluster:
                 method,
                 path,
                 query_params=list((query or {}).items()),
-                header_params={
-                    "Accept": accept,
-                    "Content-Type": _APPLY if method == "PATCH" else "application/json",
-                },
+                header_params={"Accept": accept, "Content-Type": sent},
                 body=body,
                 auth_settings=["BearerToken"],
             )
@@ -270,35 +274,14 @@ class Cluster:
                 f"({type(error).__name__}: {error}); the request is repeated"
             ) from error
         self._on_contact(True)
-        self._on_request(method, resource.plural, response.status)
+        self._on_request(method, what, response.status)
         if response.status < HTTPStatus.MULTIPLE_CHOICES:
             answer: dict[str, Any] = json.loads(data)
             return answer
-        raise _error(response.status, f"{method} {path}", data)
+        raise error_of_answer(response.status, f"{method} {path}", data)
 
 
 def reference_to(raw: Mapping[str, Any]) -> dict[str, Any]:
     """What names the object `raw` and no other, in the form of an ObjectReference."""
     named = {key: raw[key] for key in ("apiVersion", "kind")}
     return named | {key: raw["metadata"][key] for key in ("name", "namespace", "uid")}
-
-
-def _error(status: int, what: str, data: bytes) -> OperatorError:
-    """The error for an answer that is none of the 2xx."""
-    try:
-        message = str(json.loads(data)["message"])
-    except (ValueError, KeyError, TypeError):
-        message = data[:500].decode(errors="replace") or HTTPStatus(status).phrase
-    if status == HTTPStatus.NOT_FOUND:
-        return NotFound(f"{what}: {message}")
-    if status == HTTPStatus.UNAUTHORIZED:
-        return NoCredentials(f"{what}: {message}; renew the operator's credentials")
-    if status == HTTPStatus.FORBIDDEN:
-        return ApplyForbidden(
-            f"{message}; check the operator's Role (kubectl auth can-i --as) and the "
-            "namespace's quota and admission policies"
-        )
-    # A field that its schema does not have: wrong for ever, whatever the code says.
-    if status in _REJECTED or "field not declared in schema" in message:
-        return ApplyRejected(f"{message}; correct the field that it names")
-    return ClusterUnavailable(f"{what}: {status} {message}; the request is repeated")

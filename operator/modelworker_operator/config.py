@@ -1,12 +1,13 @@
 """The operator's settings: the only reader of the environment."""
 
+import re
 from collections.abc import Sequence
 from importlib.metadata import version
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliApp, NoDecode, SettingsConfigDict
 
 from modelworker_api import kube
@@ -15,6 +16,24 @@ ENV_PREFIX: Final = "MODELWORKER_OPERATOR_"
 SERVICE_ACCOUNT_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+
+_LABEL: Final = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_SUBDOMAIN: Final = rf"{_LABEL}(\.{_LABEL})*"
+_PATTERNS: Final = {
+    "worker_auth_namespaces": (rf"\*|{_LABEL}", "the name of a namespace, or *"),
+    "worker_image_pull_secrets": (_SUBDOMAIN, "the name of a Secret"),
+    "worker_gpu_resource_name": (
+        r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?",
+        "DOMAIN/NAME, such as nvidia.com/gpu",
+    ),
+    "worker_runtime_class": (f"({_SUBDOMAIN})?", "the name of a RuntimeClass"),
+    "trusted_repositories": (
+        r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*@[0-9a-f]{40}",
+        "OWNER/NAME@COMMIT with all 40 digits of the commit: a branch may move to other code",
+    ),
+    "publish_service": (f"({_LABEL})?", "the name of a Service"),
+}
+"""What each value of a setting, or each item of it, has to look like, and in words."""
 
 
 def own_namespace(file: Path = SERVICE_ACCOUNT_NAMESPACE) -> str:
@@ -51,6 +70,39 @@ class Config(BaseSettings):
         min_length=1,
         description="Image of workers whose spec.image is not set.",
     )
+    worker_image_pull_secrets: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Secrets, in the worker's namespace, for the registry of images, "
+        "comma-separated; of workers whose spec.imagePullSecrets is not set.",
+    )
+    worker_gpu_resource_name: str = Field(
+        default="nvidia.com/gpu",
+        description="Name of the nodes' GPUs for workers whose spec.gpu.resourceName is not set.",
+    )
+    worker_runtime_class: str = Field(
+        default="",
+        description="RuntimeClass of workers whose spec.scheduling.runtimeClassName is not set; "
+        "empty: the nodes' own.",
+    )
+    worker_auth: Literal["token", "none"] = Field(
+        default="token",
+        description="Whether callers of workers whose spec.auth.mode is not set have to show a "
+        "service-account token.",
+    )
+    worker_auth_required: bool = Field(
+        default=False, description="Refuse objects whose spec.auth.mode is None."
+    )
+    worker_auth_namespaces: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        max_length=1000,
+        description="Namespaces whose service accounts may call workers of every namespace, "
+        "comma-separated; *: all. Those of the worker's own namespace always may.",
+    )
+    trusted_repositories: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Repositories of the hub whose own code workers may run, comma-separated, "
+        "each OWNER/NAME@COMMIT.",
+    )
     worker_bind_host: str = Field(
         default="0.0.0.0",  # noqa: S104 - a worker is called by other pods
         min_length=1,
@@ -74,6 +126,14 @@ class Config(BaseSettings):
     )
     health_port: Port = Field(
         default=kube.HEALTH_PORT, description="Port of /healthz, /readyz and /metrics."
+    )
+    publish_service: str = Field(
+        default="",
+        description="Service, without a selector and in NAMESPACE, that the leader alone answers "
+        "for; empty: none.",
+    )
+    pod_ip: str = Field(
+        default="", description="Address of this pod, which the leader publishes for the Service."
     )
     controller_host: str = Field(
         default="127.0.0.1",
@@ -125,7 +185,13 @@ class Config(BaseSettings):
     context: str | None = Field(default=None, description="Context in the kubeconfig.")
 
     @field_validator(
-        "namespaces", "controller_namespaces", "controller_external_hosts", mode="before"
+        "namespaces",
+        "controller_namespaces",
+        "controller_external_hosts",
+        "worker_image_pull_secrets",
+        "worker_auth_namespaces",
+        "trusted_repositories",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -137,6 +203,20 @@ class Config(BaseSettings):
     @classmethod
     def _all(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return () if "*" in value else value
+
+    @field_validator(*_PATTERNS)
+    @classmethod
+    def _check_pattern(cls, value: Any, info: ValidationInfo) -> Any:
+        pattern, words = _PATTERNS[str(info.field_name)]
+        for one in (value,) if isinstance(value, str) else value:
+            if not re.fullmatch(pattern, one):
+                raise ValueError(f"{one!r} is not {words}")
+        return value
+
+    @field_validator("pod_ip")
+    @classmethod
+    def _check_address(cls, value: str) -> str:
+        return str(ip_address(value)) if value else value
 
     @field_validator("controller_external_hosts")
     @classmethod
@@ -159,6 +239,26 @@ class Config(BaseSettings):
                 "controller_allow_external and controller_external_hosts need each other: "
                 "say both that workers may register and from which hosts"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_worker_auth(self) -> "Config":
+        if self.worker_auth_required and self.worker_auth == "none":
+            raise ValueError(
+                "worker_auth_required refuses what worker_auth none is: set worker_auth to token, "
+                "or leave worker_auth_required out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_publishing(self) -> "Config":
+        if self.publish_service and not self.pod_ip:
+            raise ValueError(
+                "publish_service needs pod_ip, the address to publish: set it from the field "
+                "status.podIP of the pod"
+            )
+        if self.publish_service and 0 in (self.heartbeat_port, self.controller_port):
+            raise ValueError("publish_service needs ports that are known: set none of them to 0")
         return self
 
     @model_validator(mode="before")

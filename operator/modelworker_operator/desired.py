@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from ipaddress import ip_address
 from typing import Final
 
 from modelworker_api import kube
@@ -10,7 +11,7 @@ from modelworker_operator.config import Config
 from modelworker_operator.podspec import Manifest, pod_template
 from modelworker_operator.spec import WorkerObject
 
-__all__ = ["MIN_READY_SECONDS", "Manifest", "desired_children"]
+__all__ = ["MIN_READY_SECONDS", "Manifest", "desired_children", "leader_slice"]
 
 MIN_READY_SECONDS: Final = 10
 """How long a new worker is Ready before it counts: clients find it before the old one goes."""
@@ -19,6 +20,40 @@ MIN_READY_SECONDS: Final = 10
 def desired_children(worker: WorkerObject, config: Config) -> tuple[Manifest, ...]:
     """Every object this worker owns, in apply order: the Deployment, then the Service."""
     return (_hashed(_deployment(worker, config)), _hashed(_service(worker)))
+
+
+def leader_slice(config: Config, service_uid: str) -> Manifest:
+    """The EndpointSlice that leads from the Service `config.publish_service` to this process.
+
+    It is the Service's own, as that of a Service with a selector is: it goes with it.
+    """
+    ports = {kube.HEARTBEAT_PORT_NAME: config.heartbeat_port}
+    if config.controller_port is not None:
+        ports[kube.CONTROLLER_PORT_NAME] = config.controller_port
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": names.leader_slice_name(config.publish_service),
+            "namespace": config.namespace,
+            "labels": {
+                kube.LABEL_MANAGED_BY: kube.MANAGED_BY,
+                kube.LABEL_SERVICE: config.publish_service,
+                kube.LABEL_SLICE_MANAGED_BY: kube.FIELD_MANAGER,
+            },
+            "ownerReferences": [
+                {
+                    "apiVersion": "v1",
+                    "kind": "Service",
+                    "name": config.publish_service,
+                    "uid": service_uid,
+                }
+            ],
+        },
+        "addressType": f"IPv{ip_address(config.pod_ip).version}",
+        "endpoints": [{"addresses": [config.pod_ip], "conditions": {"ready": True}}],
+        "ports": [{"name": name, "port": port, "protocol": "TCP"} for name, port in ports.items()],
+    }
 
 
 def _deployment(worker: WorkerObject, config: Config) -> Manifest:

@@ -37,6 +37,8 @@ class Heartbeats:
     enqueue: Callable[[Key], None]
     monotonic: Callable[[], float]
     on_answer: Callable[[int], None] = lambda _: None
+    trust: Callable[[str, WorkerSpec], wire.Trust | None] = lambda *_: None
+    """Whose calls the workers of a namespace, with such a spec, take; None if anybody's."""
 
     def app(self) -> Starlette:
         """The application with its one route."""
@@ -70,7 +72,8 @@ class Heartbeats:
         )
         if news:
             self.enqueue(owner)
-        return JSONResponse(_reply(spec, heartbeat).model_dump(exclude_none=True))
+        reply = _reply(spec, heartbeat, self.trust(owner.namespace, spec))
+        return JSONResponse(reply.model_dump(exclude_none=True))
 
     async def _identify(self, request: Request) -> PodIdentity:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -134,13 +137,16 @@ def _parse(body: bytes) -> wire.Heartbeat:
         ) from error
 
 
-def _reply(spec: WorkerSpec, heartbeat: wire.Heartbeat) -> wire.HeartbeatReply:
+def _reply(
+    spec: WorkerSpec, heartbeat: wire.Heartbeat, trust: wire.Trust | None
+) -> wire.HeartbeatReply:
     """What a worker is told: a ready one also which adapters to serve, all of them."""
     ready = heartbeat.state is wire.LoadState.READY
     wanted = spec.vllm.adapters if spec.vllm and ready else None
     return wire.HeartbeatReply(
         interval_seconds=spec.heartbeat.interval_seconds,
         adapters=None if wanted is None else list(wanted),
+        trust=trust,
     )
 
 

@@ -36,6 +36,11 @@ def service_url(worker: Identity) -> str:
     return f"http://{child_name(worker)}.{worker.namespace}.svc:{kube.WORKER_PORT}"
 
 
+def leader_slice_name(service: str) -> str:
+    """Name of the EndpointSlice that leads from a Service to the leader."""
+    return f"{service}-leader"
+
+
 def controller_of(live: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The owner reference of the object that controls a child; None if it has none."""
     owners = live["metadata"].get("ownerReferences") or ()

@@ -17,6 +17,7 @@ from modelworker_operator.podsources import (
     secret_variables,
     volumes_of,
 )
+from modelworker_operator.policy import runs_model_code, takes_tokens
 from modelworker_operator.spec import WorkerObject, WorkerSpec
 
 __all__ = ["Manifest", "pod_template"]
@@ -32,6 +33,11 @@ KILL_MARGIN_SECONDS: Final = 15
 
 _TMP, _TOKEN = "tmp", "heartbeat-token"
 _TMP_DIR: Final = "/tmp"  # noqa: S108 - a volume: the root file system is read-only
+
+
+_USER: Final = {"HOME": _TMP_DIR, "USER": kube.WORKER_CONTAINER}
+"""Engines and compilers keep files below the home of a user whom they ask the name of, and the
+image may know neither: a cluster may give pods users of its own."""
 
 
 def pod_template(worker: WorkerObject, config: Config) -> Manifest:
@@ -52,8 +58,11 @@ def pod_template(worker: WorkerObject, config: Config) -> Manifest:
             "containers": [_container(worker, config)],
             "volumes": _volumes(worker.spec),
             **_given(
-                imagePullSecrets=[{"name": name} for name in worker.spec.image_pull_secrets],
-                **_scheduling(worker.spec),
+                imagePullSecrets=[
+                    {"name": name}
+                    for name in worker.spec.image_pull_secrets or config.worker_image_pull_secrets
+                ],
+                **_scheduling(worker.spec, config),
             ),
         },
     }
@@ -86,7 +95,7 @@ def _container(worker: WorkerObject, config: Config) -> Manifest:
             "readOnlyRootFilesystem": True,
         },
         "volumeMounts": _mounts(spec),
-        **_given(imagePullPolicy=spec.image_pull_policy, resources=_resources(spec)),
+        **_given(imagePullPolicy=spec.image_pull_policy, resources=_resources(spec, config)),
     }
 
 
@@ -124,6 +133,8 @@ def _environment(worker: WorkerObject, config: Config) -> Iterator[Manifest]:
         "MODELWORKER_MAX_QUEUED": spec.concurrency.max_queued,
         "MODELWORKER_HOST": config.worker_bind_host,
         "MODELWORKER_PORT": kube.WORKER_PORT,
+        "MODELWORKER_AUTH": "token" if takes_tokens(spec, config) else "none",
+        "MODELWORKER_TRUST_REMOTE_CODE": "true" if runs_model_code(spec, config) else None,
         "MODELWORKER_HEARTBEAT_URL": config.heartbeat_url,
         "MODELWORKER_HEARTBEAT_INTERVAL_SECONDS": spec.heartbeat.interval_seconds,
         "MODELWORKER_HEARTBEAT_TOKEN_FILE": join(
@@ -137,9 +148,9 @@ def _environment(worker: WorkerObject, config: Config) -> Iterator[Manifest]:
             yield {"name": name, "value": str(value)}
     yield from secret_variables(spec)
     theirs = {item["name"] for item in spec.env}
-    if spec.vllm and "HOME" not in theirs:
-        # vLLM and its compilers keep files below it, and the root file system is read-only.
-        yield {"name": "HOME", "value": _TMP_DIR}
+    for name, value in _USER.items():
+        if name not in theirs:
+            yield {"name": name, "value": value}
     if "cpu" in spec.resources.limits and "OMP_NUM_THREADS" not in theirs:
         yield {
             "name": "OMP_NUM_THREADS",
@@ -156,10 +167,11 @@ def _from_field(name: str, path: str) -> Manifest:
     return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
 
 
-def _resources(spec: WorkerSpec) -> Manifest:
+def _resources(spec: WorkerSpec, config: Config) -> Manifest:
     limits = dict(spec.resources.limits)
     if spec.gpu.count:
-        limits[spec.gpu.resource_name] = str(spec.gpu.count)
+        name = spec.gpu.resource_name or config.worker_gpu_resource_name
+        limits[name] = str(spec.gpu.count)
     return _given(requests=dict(spec.resources.requests), limits=limits)
 
 
@@ -184,7 +196,7 @@ def _volumes(spec: WorkerSpec) -> list[Manifest]:
     ]
 
 
-def _scheduling(spec: WorkerSpec) -> Manifest:
+def _scheduling(spec: WorkerSpec, config: Config) -> Manifest:
     scheduling = spec.scheduling
     return {
         "nodeSelector": dict(scheduling.node_selector),
@@ -195,5 +207,5 @@ def _scheduling(spec: WorkerSpec) -> Manifest:
         ],
         "priorityClassName": scheduling.priority_class_name,
         "schedulerName": scheduling.scheduler_name,
-        "runtimeClassName": scheduling.runtime_class_name,
+        "runtimeClassName": scheduling.runtime_class_name or config.worker_runtime_class,
     }

@@ -22,6 +22,7 @@ from modelworker_operator.errors import (
     OperatorError,
 )
 from modelworker_operator.podspec import Manifest
+from modelworker_operator.policy import check_allowed
 from modelworker_operator.resources import (
     DEPLOYMENTS,
     OWNERS,
@@ -116,6 +117,7 @@ async def _apply_children(
     worker: Identity = identify(kind, raw)
     try:
         worker = parse(kind, raw)
+        check_allowed(worker.spec, world.config)
         for manifest in desired_children(worker, world.config):
             await _apply_child(worker, manifest, world)
     except (InvalidSpec, ChildConflict, ApplyForbidden, ApplyRejected) as error:

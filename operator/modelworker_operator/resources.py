@@ -32,6 +32,7 @@ REWARDMODELS: Final = OWNERS[kube.REWARDMODEL]
 DEPLOYMENTS: Final = Resource("Deployment", "apps", "v1", "deployments")
 SERVICES: Final = Resource("Service", "", "v1", "services")
 PODS: Final = Resource("Pod", "", "v1", "pods")
+ENDPOINT_SLICES: Final = Resource("EndpointSlice", "discovery.k8s.io", "v1", "endpointslices")
 
 CHILDREN: Final = (DEPLOYMENTS, SERVICES, PODS)
 """Watched by label, because other people's objects are none of our business."""
@@ -46,4 +47,4 @@ def resource_of(manifest: Mapping[str, Any]) -> Resource:
     Raises:
         KeyError: the operator does not write objects of this kind.
     """
-    return {resource.kind: resource for resource in WATCHED}[manifest["kind"]]
+    return {resource.kind: resource for resource in (*WATCHED, ENDPOINT_SLICES)}[manifest["kind"]]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from modelworker_api import kube
+from modelworker_api import kube, wire
 from modelworker_operator.cluster import Cluster
 from modelworker_operator.config import Config
 from modelworker_operator.election import Election, Leadership
@@ -17,11 +17,14 @@ from modelworker_operator.health import Metrics, Report, controller_label
 from modelworker_operator.heartbeats import Registry
 from modelworker_operator.identity import Identities
 from modelworker_operator.listener import Heartbeats
+from modelworker_operator.policy import callers, takes_tokens
 from modelworker_operator.queue import KeyedQueue
 from modelworker_operator.reconcile import World, reconcile
 from modelworker_operator.resync import Resync
+from modelworker_operator.spec import WorkerSpec
 from modelworker_operator.status import Beat
 from modelworker_operator.store import Key, Store
+from modelworker_operator.trust import TokenKeys
 
 GRACE_SECONDS: Final = 60.0
 SWEEP_SECONDS: Final = 5.0
@@ -84,6 +87,7 @@ class Runtime:
         self.queue: KeyedQueue[Key] = KeyedQueue(self._pass, workers=config.workers)
         self.contact = Contact(clock, self.queue.retry_delayed)
         self.cluster = cluster(self.contact, self._count_request)
+        self.keys = TokenKeys(self.cluster.published, clock.monotonic)
         self.resync = Resync(
             self.store,
             self.cluster,
@@ -118,6 +122,7 @@ class Runtime:
             enqueue=self.queue.add,
             monotonic=clock.monotonic,
             on_answer=lambda code: self.metrics.heartbeats.labels(str(code)).inc(),
+            trust=self._trust,
         )
 
     def lead(self) -> None:
@@ -170,6 +175,11 @@ class Runtime:
                     "1 while most pods are silent at once.",
                     float(self.registry.frozen),
                 ),
+                (
+                    "modelworker_token_keys_age_seconds",
+                    "Age of the keys that workers check tokens with; 0 unless this leads.",
+                    self.keys.age if self._leading else 0.0,
+                ),
             ),
             objects=tuple((kind.kind, known[kind]) for kind in kube.KINDS),
             states=tuple((state.value, count) for state, count in self.registry.states().items()),
@@ -211,6 +221,11 @@ class Runtime:
     def _beats(self, uids: Sequence[str]) -> Mapping[str, Beat]:
         found = self.registry.beats(uids, self._clock.monotonic())
         return {uid: Beat(said, age) for uid, (said, age) in found.items()}
+
+    def _trust(self, namespace: str, spec: WorkerSpec) -> wire.Trust | None:
+        if not takes_tokens(spec, self._config):
+            return None
+        return self.keys.trust(callers(namespace, self._config))
 
     def _in_grace(self) -> bool:
         return self._clock.monotonic() < self._grace_until

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from fill_volume import model_file
 from modelworker import LM, RMCall
+from modelworker_api import kube
 from modelworker_devcluster import DevCluster
 from tests.support import eventually
 
@@ -110,6 +112,12 @@ class Platform:
             **options,
         )
 
+    def headers(self) -> dict[str, str]:
+        """What a call shows that `LM` does not make."""
+        audience = f"--audience={kube.INFERENCE_AUDIENCE}"
+        token = self.kubectl("create", "token", "default", audience).strip()
+        return {"authorization": f"Bearer {token}"}
+
     def volume(self) -> Path:
         """The folder behind the claim that every object's model comes from."""
         volume = self.kubectl("get", "pvc", "models", "-o", "jsonpath={.spec.volumeName}")
@@ -152,11 +160,6 @@ def two_workers(platform: Platform) -> str:
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the SmolLM2 file, for calling transformers directly."""
-    sys.path.insert(0, str(ROOT / "examples"))
-    try:
-        from fill_volume import model_file
-    finally:
-        sys.path.pop(0)
     folder = tmp_path_factory.mktemp("smollm2")
     shutil.copy(model_file(), folder)
     return folder

@@ -174,9 +174,10 @@ def test_more_than_the_limit_is_refused_with_a_time_and_the_rest_answered(
 ) -> None:
     url = next(iter(addresses(platform).values()))
     body = {"prompt": "Go on:", "max_tokens": 24, "temperature": 0, "ignore_eos": True}
+    headers = platform.headers()
 
     def ask(_: int) -> httpx.Response:
-        return httpx.post(f"{url}/v1/completions", json=body, timeout=300)
+        return httpx.post(f"{url}/v1/completions", json=body, headers=headers, timeout=300)
 
     with ThreadPoolExecutor(200) as pool:
         answers = list(pool.map(ask, range(200)))
@@ -194,11 +195,11 @@ def test_fastchat_asks_the_same_worker(platform: Platform, lm: LM) -> None:
     url = next(iter(addresses(platform).values()))
     expected = lm.generate(PROMPTS[0], max_tokens=8, temperature=0).text
     asked = {"model": NAME, "prompt": PROMPTS[0], "max_new_tokens": 8, "temperature": 0, "n": 1}
-    answer = httpx.post(f"{url}/worker_generate", json={**asked, "echo": False}, timeout=60).json()
+    with httpx.Client(base_url=url, headers=platform.headers(), timeout=60) as client:
+        answer = client.post("/worker_generate", json={**asked, "echo": False}).json()
+        stream = client.post("/worker_generate_stream", json={**asked, "echo": False})
     assert answer["text"] == [expected]
-    frames = httpx.post(
-        f"{url}/worker_generate_stream", json={**asked, "echo": False}, timeout=60
-    ).content.split(b"\0")
+    frames = stream.content.split(b"\0")
     assert json.loads(frames[-2])["text"] == [expected]
 
 
@@ -270,9 +271,12 @@ def test_adapters_come_and_go_without_a_restart(platform: Platform, lm: LM) -> N
     adapters()
     eventually(served, until=lambda now: now == [], timeout=60, what="no adapter")
 
+    headers = platform.headers()
+
     def unknown() -> list[str]:
         urls = addresses(platform).values()
-        return [one["id"] for url in urls for one in httpx.get(f"{url}/v1/models").json()["data"]]
+        found = [httpx.get(f"{url}/v1/models", headers=headers).json() for url in urls]
+        return [one["id"] for answer in found for one in answer["data"]]
 
     eventually(unknown, until=lambda ids: name not in ids, timeout=60, what="workers without it")
     with platform.lm(NAME, adapter=name) as tuned, pytest.raises(ModelNotServed):

@@ -334,3 +334,10 @@ def test_api_server_that_does_not_answer(api: Api, tmp_path: Path) -> None:
         pytest.raises(ClusterUnavailable, match=r"127\.0\.0\.1:9 does not answer"),
     ):
         lm.generate("x")
+
+
+def test_the_example_of_a_pod_is_admitted_where_pods_are_restricted(api: Api) -> None:
+    enforce = "pod-security.kubernetes.io/enforce=restricted"
+    api.kubectl("label", "namespace", api.namespace, enforce)
+    made = api.kubectl("apply", "-f", str(ROOT / "examples/client-pod.yaml"))
+    assert "pod/modelworker-client created" in made

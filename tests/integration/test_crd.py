@@ -7,9 +7,10 @@ import pytest
 from modelworker_api import kube
 from modelworker_devcluster import DevCluster
 from modelworker_devcluster.errors import KubectlFailed
-from tests.operator_manifests import ABSENT, dry_run, manifest
+from tests.operator_manifests import ABSENT, METADATA, dry_run, manifest
 from tests.operator_support import install_crds
 
+INVISIBLE = {"nul": "\0", "newline": "\n", "right-to-left": "\u202e", "zero-width": "\u200b"}
 HUB = {"huggingFace": {"repo": "org/model", "revision": "abc123"}}
 
 
@@ -44,11 +45,18 @@ def env(*items: dict[str, Any]) -> dict[str, Any]:
         pytest.param(hub(tokenSecretRef={"name": "hub"}), id="hub-with-token"),
         pytest.param(hub(endpoint="https://hub.example.com/mirror"), id="hub-mirror"),
         pytest.param(hub(revision="refs/pr/1"), id="hub-pull-request"),
+        pytest.param(hub(endpoint="http://10.0.0.7:8080"), id="hub-address"),
+        pytest.param(hub(endpoint="http://[2001:db8::7]:8080"), id="hub-address-6"),
+        pytest.param(hub(endpoint="http://hub-1.tools.svc"), id="hub-service"),
+        pytest.param({"auth": {"mode": "Token"}}, id="auth-token"),
+        pytest.param({"auth": {"mode": "None"}}, id="auth-none"),
+        pytest.param({"auth": {}}, id="auth-left-open"),
         pytest.param(source(hostPath={"path": "/data/models/x"}), id="host-path"),
         pytest.param(source(pvc={"claimName": "models"}), id="root-of-volume"),
         pytest.param({"model.ggufFile": "a..b.Q4_1.gguf"}, id="gguf-with-dots"),
         pytest.param({"model.name": "org/model:latest"}, id="served-name"),
         pytest.param({"replicas": 0}, id="scaled-to-zero"),
+        pytest.param({"replicas": None}, id="replicas-left-open"),
         pytest.param({"gpu": {"count": 8, "resourceName": "amd.com/gpu"}}, id="amd"),
         pytest.param(
             {"resources": {"requests": {"cpu": 1, "memory": "1024Mi"}, "limits": {"cpu": "1000m"}}},
@@ -93,7 +101,7 @@ def test_defaults(api: DevCluster) -> None:
         "model": {"source": {"pvc": {"claimName": "models", "path": ""}}, "dtype": "auto"},
         "backend": "Transformers",
         "replicas": 1,
-        "gpu": {"count": 0, "resourceName": "nvidia.com/gpu"},
+        "gpu": {"count": 0},
         "resources": {},
         "scheduling": {},
         "heartbeat": {"intervalSeconds": 10, "staleAfterSeconds": 45},
@@ -155,7 +163,20 @@ def test_defaults(api: DevCluster) -> None:
             {"model.source.pvc.path": "/smollm2"}, "remove the leading '/'", id="absolute-path"
         ),
         pytest.param({"model.source.pvc.path": "a/../../b"}, "must not contain '..'", id="dots"),
-        pytest.param({"model.source.pvc.path": "a\nb"}, "control characters", id="newline"),
+        *(
+            pytest.param({"model.source.pvc.path": f"a{sign}b"}, "control characters", id=name)
+            for name, sign in INVISIBLE.items()
+        ),
+        *(
+            pytest.param({"model.name": f"a{sign}b"}, "have only letters", id=f"name-{name}")
+            for name, sign in INVISIBLE.items()
+        ),
+        *(
+            pytest.param({"model.name": text}, "must begin with a letter", id=f"name-{text}")
+            for text in ("-flag", "--trust-remote-code", "../../etc")
+        ),
+        pytest.param({"model.name": ""}, "model.name in body should be at least 1", id="name-"),
+        pytest.param({"model.name": "a" * 10_000}, "may not be more than 253", id="name-10-KB"),
         pytest.param(source(hostPath={"path": "models"}), "must be absolute", id="relative-host"),
         pytest.param(source(hostPath={"path": "/a/.."}), "must not contain '..'", id="host-dots"),
         pytest.param(hub(revision=""), "revision in body should be at least 1", id="no-revision"),
@@ -170,10 +191,25 @@ def test_defaults(api: DevCluster) -> None:
         pytest.param(hub(repo="-flag/x"), "must be OWNER/NAME", id="repo-flag"),
         pytest.param(hub(repo="a/b@main;rm"), "must be OWNER/NAME", id="repo-shell"),
         pytest.param(hub(repo="http://169.254.169.254/"), "must be OWNER/NAME", id="repo-url"),
+        *(
+            pytest.param(hub(repo=text), "must be OWNER/NAME", id=f"repo-{text}")
+            for text in ("hf://a/b@main", "file:///etc", "pvc://other-ns/x", "--trust-remote-code")
+        ),
+        *(
+            pytest.param(hub(repo=f"a/b{sign}"), "must be OWNER/NAME", id=f"repo-{name}")
+            for name, sign in INVISIBLE.items()
+        ),
+        pytest.param(
+            source(uri="s3://bucket/x"), 'unknown field "spec.model.source.uri"', id="uri"
+        ),
         pytest.param(hub(repo="a/" + "b" * 10_000), "may not be more than 193", id="repo-10-KB"),
         pytest.param(hub(endpoint="file:///etc"), "must be a URL such as https", id="file-url"),
         pytest.param(hub(endpoint="hub"), "must be a URL such as https", id="no-url"),
         pytest.param(hub(endpoint="https://u:p@h"), "use tokenSecretRef", id="url-password"),
+        *(
+            pytest.param(hub(endpoint=url), "name the hub's own host", id=f"metadata-{url[7:]}")
+            for url in METADATA
+        ),
         pytest.param(hub(tokenSecretRef={}), "tokenSecretRef.name: Required", id="secret-unnamed"),
         pytest.param(
             hub(token="hf_x"),
@@ -192,6 +228,11 @@ def test_defaults(api: DevCluster) -> None:
         pytest.param(env({"name": "HF_HOME", "value": "/x"}), "remove it from env", id="env-home"),
         pytest.param(
             env({"name": "HF_TOKEN", "value": "x"}), "tokenSecretRef instead", id="env-token"
+        ),
+        pytest.param(
+            env({"name": "HUGGING_FACE_HUB_TOKEN", "value": "x"}),
+            "tokenSecretRef instead",
+            id="env-old-token",
         ),
         pytest.param(
             env({"name": "HF_ENDPOINT", "value": "x"}), "endpoint instead", id="env-endpoint"
@@ -218,6 +259,9 @@ def test_defaults(api: DevCluster) -> None:
         pytest.param(
             {"heartbeat": {"intervalSeconds": 60}}, "at least three times", id="stale-too-soon"
         ),
+        pytest.param({"auth": {"mode": "none"}}, 'supported values: "Token", "None"', id="auth"),
+        pytest.param({"auth": {"token": "x"}}, 'unknown field "spec.auth.token"', id="auth-text"),
+        pytest.param({"trustRemoteCode": True}, 'unknown field "spec.trustRemote', id="model-code"),
         pytest.param({"heartbeat.intervalSeconds": 1}, "greater than or equal to 5", id="hasty"),
         pytest.param({"concurrency.maxRunning": 0}, "greater than or equal to 1", id="running-0"),
         pytest.param({"drain.timeoutSeconds": -1}, "greater than or equal to 0", id="drain--1"),
@@ -294,4 +338,4 @@ def test_scale_writes_replicas(api: DevCluster, stored: str) -> None:
 
 def test_explain_shows_descriptions(api: DevCluster) -> None:
     text = api.kubectl("explain", "mw.spec.gpu")
-    assert "Name under which the nodes offer the GPUs." in text
+    assert "Name under which the nodes offer the GPUs" in text

@@ -101,7 +101,9 @@ REMOTE_CODE = {"model_type": "own", "auto_map": {"AutoModelForCausalLM": "modeli
             ("ModelUnsupported", "nothing"),
             id="unknown-type",
         ),
-        pytest.param(rewrite(REMOTE_CODE), {}, ("ModelUnsupported", "own"), id="remote-code"),
+        pytest.param(
+            rewrite(REMOTE_CODE), {}, ("ModelUnsupported", "--trusted-repositories"), id="code"
+        ),
         pytest.param(
             rewrite({"model_type": "t5"}), {}, ("ModelUnsupported", "encoder-decoder"), id="t5"
         ),

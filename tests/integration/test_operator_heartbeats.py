@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+import jwt
 import pytest
 
+from modelworker_api import kube, wire
 from modelworker_devcluster import DevCluster
 from modelworker_operator.listener import LONGEST_BODY
 from tests.operator_pods import bind, post, run, token
@@ -21,7 +23,8 @@ def running(control_plane: DevCluster) -> Iterator[OperatorProcess]:
     install_crds(control_plane)
     control_plane.kubectl("create", "namespace", NAMESPACE)
     control_plane.kubectl("create", "serviceaccount", "someone", "-n", NAMESPACE)
-    with operator(control_plane, NAMESPACE, environment={"LEADER_ELECT": "false"}) as process:
+    settings = {"LEADER_ELECT": "false", "LOG_LEVEL": "debug"}
+    with operator(control_plane, NAMESPACE, environment=settings) as process:
         yield process
 
 
@@ -72,7 +75,7 @@ def test_the_pods_own_token_changes_the_status(
 ) -> None:
     bearer = token(objects, pod)
     answer = post(running, bearer, {"state": "Loading", "progress": 40, "revision": "abc"})
-    assert (answer.status_code, answer.json()) == (200, {"interval_seconds": 10.0})
+    assert (answer.status_code, answer.json()["interval_seconds"]) == (200, 10.0)
     eventually(
         lambda: workers(objects)[pod],
         until=lambda seen: seen["state"] == "Loading",
@@ -97,6 +100,30 @@ def test_the_pods_own_token_changes_the_status(
         what="the reason that was reported",
     )
     assert "no file" in ready["message"]
+
+
+def test_the_answer_has_what_callers_tokens_are_checked_by(
+    objects: Objects, running: OperatorProcess, pod: str
+) -> None:
+    bearer = token(objects, pod)
+    answer = eventually(
+        lambda: post(running, bearer, {"state": "Loading"}).json(),
+        until=lambda seen: "trust" in seen,
+        what="whom to trust",
+    )
+    trust = wire.Trust.model_validate(answer["trust"])
+    assert trust.namespaces == [NAMESPACE]
+    keys = jwt.PyJWKSet.from_dict({"keys": trust.keys})
+    shown = token(objects, None, audience=kube.INFERENCE_AUDIENCE)
+    claims = jwt.decode(
+        shown,
+        keys[jwt.get_unverified_header(shown)["kid"]],
+        algorithms=["ES256", "RS256"],
+        issuer=trust.issuer,
+        audience=kube.INFERENCE_AUDIENCE,
+    )
+    assert claims["kubernetes.io"]["namespace"] == NAMESPACE
+    assert 0 <= running.metric("modelworker_token_keys_age_seconds") < 120
 
 
 def refused_token(objects: Objects, pod: str, foreign_pod: str, kind: str) -> str | None:
@@ -170,6 +197,23 @@ def test_bad_bodies_are_refused(
         lambda: post(running, bearer, body), until=lambda seen: seen.status_code != 429
     )
     assert answer.status_code == status, answer.text
+
+
+@pytest.mark.parametrize("kind", ["own", "forged", "wrong-audience", "other-pod"])
+def test_no_token_is_told_anywhere(
+    objects: Objects, running: OperatorProcess, *, pod: str, foreign_pod: str, kind: str
+) -> None:
+    bearer = refused_token(objects, pod, foreign_pod, kind) if kind != "own" else None
+    bearer = bearer or token(objects, pod)
+    answer = post(running, bearer, {"state": "Loading"})
+    told = [
+        answer.text,
+        running.log.read_text(),
+        running.get("/metrics").text,
+        objects.kubectl("get", "mw,events,deployments,endpointslices", "-o=yaml"),
+    ]
+    secret = bearer.rpartition(".")[2]
+    assert [text for text in told if secret in text] == []
 
 
 def test_a_flood_is_answered_429(objects: Objects, running: OperatorProcess, pod: str) -> None:

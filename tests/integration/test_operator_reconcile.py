@@ -113,6 +113,33 @@ def test_edited_child_is_repaired_and_foreign_fields_are_kept(
     assert meta["labels"]["team"] == "search"
 
 
+def test_a_status_that_somebody_else_wrote_is_overwritten(objects: Objects) -> None:
+    objects.apply_worker("lied-about")
+    url = objects.wait_reconciled("lied-about")["status"]["url"]
+    false = {
+        "url": "http://evil.example:8000",
+        "readyReplicas": 9,
+        "workers": [{"pod": "evil", "state": "Ready", "address": "192.0.2.1:8000"}],
+    }
+    objects.kubectl(
+        "patch",
+        "mw",
+        "lied-about",
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        json.dumps({"status": false}),
+    )
+    status = eventually(
+        lambda: objects.status("lied-about"),
+        until=lambda seen: seen["url"] == url,
+        timeout=10,
+        what="the true status",
+    )
+    assert status["readyReplicas"] == 0
+    assert "evil" not in json.dumps(status)
+
+
 @pytest.mark.parametrize("labels", [{}, {"app.kubernetes.io/managed-by": "modelworker"}])
 def test_foreign_child_of_the_same_name_is_left_alone(
     objects: Objects, labels: dict[str, str]

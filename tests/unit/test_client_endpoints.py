@@ -48,6 +48,7 @@ class PlayedCluster:
     known: list[str] | ModelWorkerError = field(default_factory=list)
     in_cluster: bool = False
     namespace: str = "ns"
+    server: str = "https://h"
     feed: asyncio.Queue[Event | ModelWorkerError | None] = field(default_factory=asyncio.Queue)
     lists: int = 0
     watched_from: list[str] = field(default_factory=list)

@@ -3,11 +3,12 @@
 import pickle
 import re
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from modelworker import _errors
+from modelworker import _errors, _refusals
 from modelworker._object import NO_STATUS, View, view_of
 from modelworker._results import Chunk
 from modelworker_api import kube
@@ -43,6 +44,7 @@ def body(generation: int = 2, **status: Any) -> dict[str, Any]:
             ),
             View(
                 workers=("http://10.0.0.1:8000", "http://[fd00::5]:8000"),
+                pods={"http://10.0.0.1:8000": "a", "http://[fd00::5]:8000": "e"},
                 service="http://mw-policy.ns.svc:8000",
                 waiting="Loading: pod c loads",
                 percent=40,
@@ -94,6 +96,8 @@ def words(kind: str, message: str = "said") -> dict[str, Any]:
             _errors.ContextTooLong,
             id="context-of-another-server",
         ),
+        pytest.param(401, words("unauthorized"), _errors.AccessDenied, id="401"),
+        pytest.param(403, words("forbidden"), _errors.AccessDenied, id="403"),
         pytest.param(404, words("model_not_found"), _errors.ModelNotServed, id="model"),
         pytest.param(404, words("not_found"), _errors.Unsupported, id="route"),
         pytest.param(405, {"detail": "Method Not Allowed"}, _errors.Unsupported, id="method"),
@@ -122,12 +126,15 @@ def test_errors_by_answer(status: int, payload: object, kind: type[Exception]) -
         pytest.param("-1", None, id="negative"),
         pytest.param("nan", None, id="nan"),
         pytest.param("inf", None, id="infinite"),
-        pytest.param("Wed, 21 Oct 2026 07:28:00 GMT", None, id="date"),
+        pytest.param("Wed, 21 Oct 2026 07:28:20 GMT", 20.0, id="date"),
+        pytest.param("Wed, 21 Oct 2026 07:27:00 GMT", 0.0, id="date-that-has-passed"),
+        pytest.param("soon", None, id="nonsense"),
         pytest.param(None, None, id="absent"),
     ],
 )
 def test_retry_after(header: str | None, seconds: float | None) -> None:
-    assert _errors.from_answer(429, "", worker=URL, retry_after=header).retry_after == seconds
+    at = datetime(2026, 10, 21, 7, 28, tzinfo=UTC).timestamp()
+    assert _errors.seconds_of(header, clock=lambda: at) == seconds
 
 
 @pytest.mark.parametrize(
@@ -144,7 +151,7 @@ def test_retry_after(header: str | None, seconds: float | None) -> None:
 def test_errors_of_the_api_server(
     status: int, type_: type[Exception], words: str, kind: kube.Kind
 ) -> None:
-    error = _errors.from_cluster(status, "said", kind=kind, namespace="ns", server="https://h")
+    error = _refusals.from_cluster(status, "said", kind=kind, namespace="ns", server="https://h")
     assert type(error) is type_
     assert re.search(words.format(**asdict(kind)), str(error))
 

@@ -34,7 +34,9 @@ ANTHROPIC: dict[str, Any] = {"name": "claude", "provider": "anthropic"}
         pytest.param({**OPENAI, "api_key": "a b"}, "api_key must be", id="key-with-space"),
         pytest.param({**OPENAI, "api_key": ""}, "api_key must be", id="key-empty"),
         pytest.param({**OPENAI, "timeout": 0}, "timeout must be", id="timeout"),
-        pytest.param({"api_key": "k"}, "api_key is not for ModelWorkers", id="worker-key"),
+        pytest.param({"api_key": "a b"}, "api_key must be", id="worker-key"),
+        pytest.param({**OPENAI, "access": "proxy"}, "access is for ModelWorkers", id="access"),
+        pytest.param({**OPENAI, "service_account": "a"}, "service_account is for", id="account"),
         pytest.param(
             {"provider": "modelworker", "base_url": "http://h"},
             r"base_url is not for ModelWorkers; give their addresses as endpoints",

@@ -60,7 +60,7 @@ def session(handler: Handler, endpoints: PlayedEndpoints, **options: Any) -> Ses
     return Session(
         Settings("policy", **options),
         endpoints=endpoints,
-        pool=Pool(lambda _: httpx.MockTransport(handler)),
+        pool=Pool(transports=lambda _: httpx.MockTransport(handler)),
         luck=lambda: 0.0,
     )
 

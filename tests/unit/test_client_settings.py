@@ -29,6 +29,22 @@ from modelworker_api import kube
         pytest.param({"name": "a", "timeout": 0}, "timeout must be a positive", id="timeout-0"),
         pytest.param({"name": "a", "ready_timeout": float("nan")}, "ready_timeout", id="nan"),
         pytest.param({"name": "a", "max_in_flight": 0}, "max_in_flight must be", id="in-flight-0"),
+        pytest.param({"name": "a", "api_key": ""}, "api_key must be", id="key-empty"),
+        pytest.param({"name": "a", "api_key": "a b"}, "api_key must be", id="key-of-two-words"),
+        pytest.param({"name": "a", "api_key": 5}, "api_key must be a text", id="key-number"),
+        pytest.param({"name": "a", "access": "tunnel"}, "access must be 'auto'", id="access"),
+        pytest.param({"name": "a", "service_account": "A"}, "service_account must", id="account"),
+        pytest.param({"name": "a", "service_account": "a/b/c"}, "NAMESPACE/NAME", id="account-3"),
+        pytest.param(
+            {"name": "a", "endpoints": ["http://h"], "access": "proxy"},
+            "finds workers through the Kubernetes API",
+            id="proxy-to-endpoints",
+        ),
+        pytest.param(
+            {"name": "a", "endpoints": ["http://h"], "service_account": "a"},
+            "with endpoints pass a token as api_key",
+            id="account-for-endpoints",
+        ),
     ],
 )
 def test_refused(arguments: dict[str, Any], message: str) -> None:
@@ -43,7 +59,8 @@ def test_a_served_model_may_have_any_name_with_endpoints() -> None:
 
 
 def test_state_is_the_arguments(tmp_path: Path) -> None:
-    lm = LM("policy", namespace="ns", kubeconfig=tmp_path / "config", context="c", timeout=5)
+    reach: dict[str, Any] = {"access": "proxy", "service_account": "lab/a", "api_key": "secret"}
+    lm = LM("policy", namespace="ns", kubeconfig=tmp_path / "config", context="c", **reach)
     copied = pickle.loads(pickle.dumps(lm))
     assert copied.aio.__getstate__() == lm.aio.__getstate__()
     assert copied.aio.__getstate__().kubeconfig == str(tmp_path / "config")

@@ -10,17 +10,18 @@ from pathlib import Path
 import httpx
 import pytest
 
-from modelworker_devcluster import binaries
-from modelworker_devcluster.download import Download
+from modelworker_devcluster import binaries, versions
+from modelworker_devcluster.download import Download, release
 from modelworker_devcluster.errors import BinariesNotFound, SourceFailed
 from modelworker_devcluster.gobuild import GoBuild, run_command
-from modelworker_devcluster.versions import Versions
+from modelworker_devcluster.versions import Binary, Pinned, ToolSet
 
 NAMES = ("etcd", "kubectl")
-VERSIONS = Versions(
-    kubernetes="v1.37.2",
-    etcd="v3.7.3",
-    packages={"etcd": "go.etcd.io/etcd/server/v3", "kubectl": "k8s.io/kubernetes/cmd/kubectl"},
+KUBECTL = Binary("kubectl", versions.KUBERNETES, f"{versions.KUBERNETES}/cmd/kubectl")
+ETCD = Binary("etcd", versions.ETCD, versions.ETCD)
+PINNED = Pinned(
+    ToolSet("kube", (KUBECTL, ETCD)),
+    {versions.KUBERNETES: "v1.37.2", versions.ETCD: "v3.7.3"},
 )
 
 
@@ -109,7 +110,7 @@ def test_the_last_message_lists_the_choices_and_what_failed(tmp_path: Path) -> N
         )
     cache = tmp_path / "cache" / "v1" / "linux-amd64"
     assert str(refused.value).splitlines() == [
-        "there are no Kubernetes binaries to run. Tried, in this order:",
+        "there is no etcd, kubectl to run. Tried, in this order:",
         "  1. MODELWORKER_KUBE_BINARIES: not set",
         f"  2. cache {cache}: has no etcd, kubectl",
         "  3. download: no network",
@@ -188,7 +189,7 @@ def download(files: Mapping[str, bytes], asked: list[str] | None = None) -> Down
             asked.append(url)
         return httpx.Response(200, content=files[url]) if url in files else httpx.Response(404)
 
-    return Download(VERSIONS, "linux-amd64", httpx.MockTransport(answer))
+    return Download(PINNED, "linux-amd64", httpx.MockTransport(answer))
 
 
 def test_downloads_are_verified_unpacked_and_executable(tmp_path: Path) -> None:
@@ -229,16 +230,54 @@ def test_nothing_large_is_fetched_before_all_checksums_are_there(
 def test_a_platform_without_a_release_is_refused(tmp_path: Path) -> None:
     files = releases()
     sums = next(url for url in files if url.endswith("SHA256SUMS"))
-    with pytest.raises(SourceFailed, match=r"no release named etcd-v3.7.3-linux-amd64"):
+    with pytest.raises(SourceFailed, match=r"names no release etcd-v3.7.3-linux-amd64"):
         download(files | {sums: b"00  other.tar.gz\n"}).fill(tmp_path, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("tools", "name", "url", "checksums", "member"),
+    [
+        pytest.param(
+            versions.NODE,
+            "kubelet",
+            "https://dl.k8s.io/release/v1.2.3/bin/linux/arm64/kubelet",
+            ".sha512",
+            None,
+            id="kubelet",
+        ),
+        pytest.param(
+            versions.CHART_TOOL,
+            "helm",
+            "https://get.helm.sh/helm-v1.2.3-linux-arm64.tar.gz",
+            ".sha256sum",
+            "linux-arm64/helm",
+            id="helm",
+        ),
+        pytest.param(
+            versions.NAME_SERVER,
+            "coredns",
+            "https://github.com/coredns/coredns/releases/download/v1.2.3/"
+            "coredns_1.2.3_linux_arm64.tgz",
+            ".sha256",
+            "coredns",
+            id="coredns",
+        ),
+    ],
+)
+def test_where_a_release_is(
+    tools: ToolSet, name: str, url: str, checksums: str, member: str | None
+) -> None:
+    binary = next(one for one in tools.binaries if one.name == name)
+    found = release(binary, Pinned(tools, {binary.module: "v1.2.3"}), "linux-arm64")
+    assert (found.url, found.checksums, found.member) == (url, f"{url}{checksums}", member)
 
 
 def test_a_closed_network_is_said(tmp_path: Path) -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("Name or service not known", request=request)
 
-    closed = Download(VERSIONS, "linux-amd64", httpx.MockTransport(refuse))
-    with pytest.raises(SourceFailed, match=r"cannot fetch https://github.com/.*not known"):
+    closed = Download(PINNED, "linux-amd64", httpx.MockTransport(refuse))
+    with pytest.raises(SourceFailed, match=r"cannot fetch https://dl.k8s.io/.*not known"):
         closed.fill(tmp_path, lambda _: None)
 
 
@@ -255,24 +294,35 @@ def test_the_build_names_each_binary_and_its_version(tmp_path: Path) -> None:
         environments.append(environment)
         yield "k8s.io/api"
 
-    GoBuild(VERSIONS, {"A": "1"}, go="/go", run=go).fill(tmp_path, lambda _: None)
+    GoBuild(PINNED, {"A": "1"}, go="/go", run=go).fill(tmp_path, lambda _: None)
     linked = (
         "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2 "
         "-X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37"
     )
     build = ["/go", "build", "-mod=readonly", "-v", "-trimpath", "-ldflags", linked, "-o"]
-    etcd, kubectl = VERSIONS.packages.values()
     assert commands == [
-        ["/go", "list", "-mod=readonly", "-deps", etcd, kubectl],
-        [*build, f"{tmp_path}/etcd", etcd],
-        [*build, f"{tmp_path}/", kubectl],
+        ["/go", "list", "-mod=readonly", "-deps", KUBECTL.package, ETCD.package],
+        [*build, f"{tmp_path}/etcd", ETCD.package],
+        [*build, f"{tmp_path}/", KUBECTL.package],
     ]
     assert environments[0] == {"A": "1", "CGO_ENABLED": "0", "GOWORK": "off"}
 
 
+def test_helm_is_told_its_version(tmp_path: Path) -> None:
+    commands: list[Sequence[str]] = []
+
+    def go(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
+        commands.append(command)
+        yield from ()
+
+    pinned = Pinned(versions.CHART_TOOL, {versions.HELM: "v4.3.1"})
+    GoBuild(pinned, {}, go="/go", run=go).fill(tmp_path, lambda _: None)
+    assert "-s -w -X helm.sh/helm/v4/internal/version.version=v4.3.1" in commands[-1]
+
+
 def test_without_go_the_build_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceFailed, match="no `go` command"):
-        GoBuild(VERSIONS, {"PATH": str(tmp_path)}).fill(tmp_path, lambda _: None)
+        GoBuild(PINNED, {"PATH": str(tmp_path)}).fill(tmp_path, lambda _: None)
 
 
 @pytest.mark.parametrize(

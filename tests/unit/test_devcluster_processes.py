@@ -109,6 +109,19 @@ def test_an_interrupted_request_does_not_shift_the_answers(
         signal.signal(signal.SIGALRM, before)
 
 
+def test_control_groups_go_with_those_below_them(tmp_path: Path) -> None:
+    # Folders without files, as the kernel shows groups: only rmdir removes one.
+    group, stays = tmp_path / "group", tmp_path / "stays"
+    (group / "pods" / "one").mkdir(parents=True)
+    (group / "pods" / "two").mkdir()
+    stays.mkdir()
+    made = Processes(tmp_path / "log", cgroups=(group, tmp_path / "missing"))
+    start(made, tmp_path, "exec sleep 1000")
+    made.close()
+    assert not group.exists()
+    assert stays.exists()
+
+
 def test_close_ends_children_orphans_and_guarded_processes(tmp_path: Path) -> None:
     processes = Processes(tmp_path / "supervisor.log")
     child = start(processes, tmp_path, ORPHAN)

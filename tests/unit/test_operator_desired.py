@@ -187,11 +187,14 @@ def test_whole_deployment() -> None:
         "MODELWORKER_MAX_QUEUED": "256",
         "MODELWORKER_HOST": "0.0.0.0",
         "MODELWORKER_PORT": "8000",
+        "MODELWORKER_AUTH": "token",
         "MODELWORKER_HEARTBEAT_URL": "http://operator:8085",
         "MODELWORKER_HEARTBEAT_INTERVAL_SECONDS": "10",
         "MODELWORKER_HEARTBEAT_TOKEN_FILE": "/var/run/secrets/modelworker.dev/heartbeat/token",
         "MODELWORKER_DRAIN_SECONDS": "60",
         "MODELWORKER_TERMINATION_LOG": "/dev/termination-log",
+        "HOME": "/tmp",
+        "USER": "worker",
     }
 
 
@@ -265,6 +268,14 @@ def test_threads_follow_the_cpu_limit_unless_told() -> None:
     assert "OMP_NUM_THREADS" not in env_of()
 
 
+def test_a_worker_has_a_name_and_a_home_that_it_can_write_to() -> None:
+    """Whatever user the pod gets, the image's or one of the cluster's that no image knows."""
+    assert (env_of()["HOME"], env_of()["USER"]) == ("/tmp", "worker")
+    mine = env_of(env=[{"name": "HOME", "value": "/home/me"}])
+    assert (mine["HOME"], mine["USER"]) == ("/home/me", "worker")
+    assert len(container(env=[{"name": "USER", "value": "me"}])["env"]) == len(container()["env"])
+
+
 def test_environment_of_the_user_comes_last() -> None:
     assert container(env=[{"name": "X", "value": "$(MODELWORKER_NAME)"}])["env"][-1] == {
         "name": "X",
@@ -308,6 +319,12 @@ def test_same_input_same_output() -> None:
 def test_status_and_generation_do_not_matter() -> None:
     raw = raw_modelworker(status={"replicas": 1}, generation=9)
     raw["metadata"]["resourceVersion"] = "8"
+    assert desired_children(parse(kube.MODELWORKER, raw), CONFIG) == children()
+
+
+def test_labels_and_annotations_of_the_object_are_no_part_of_the_children() -> None:
+    raw = raw_modelworker()
+    raw["metadata"] |= {"labels": dict.fromkeys(LABELS, "other"), "annotations": {"a": "b" * 999}}
     assert desired_children(parse(kube.MODELWORKER, raw), CONFIG) == children()
 
 

@@ -173,12 +173,6 @@ def test_a_pod_that_takes_adapters_can_find_and_download_them(
     assert {"name": "cache", "emptyDir": {}} in pod_of(worker)["volumes"]
 
 
-def test_vllm_has_a_home_that_it_can_write_to() -> None:
-    assert env_of(vllm())["HOME"] == "/tmp"
-    assert env_of(vllm(env=[{"name": "HOME", "value": "/home/me"}]))["HOME"] == "/home/me"
-    assert "HOME" not in env_of(modelworker())
-
-
 def test_adapters_are_no_part_of_the_children() -> None:
     children = desired_children(vllm(lora={}), CONFIG)
     assert desired_children(vllm(lora={"adapters": [MATH, CODE]}), CONFIG) == children

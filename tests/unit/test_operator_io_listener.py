@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import gzip
 import json
 from collections.abc import Callable
 
@@ -125,6 +126,10 @@ def test_how_long_a_review_is_remembered(
         pytest.param(b'{"state": null}', 422, id="null"),
         pytest.param(b"[" * 4000, 400, id="deep"),
         pytest.param(b" " * (LONGEST_BODY + 1), 413, id="long"),
+        pytest.param(gzip.compress(b" " * 10_000_000), 400, id="gzip-bomb"),
+        pytest.param(b'{"state": "Ready", "state": "Dancing"}', 422, id="twice"),
+        pytest.param(b'{"state": "Ready", "running": -1}', 422, id="negative"),
+        pytest.param(b'{"state": "Ready", "running": 1e400}', 422, id="endless"),
     ],
 )
 def test_bodies_that_are_refused(content: bytes, status: int) -> None:
@@ -132,6 +137,15 @@ def test_bodies_that_are_refused(content: bytes, status: int) -> None:
     answer = fixture.post(content)
     assert answer.status_code == status, answer.text
     assert len(fixture.registry) == 0
+
+
+def test_what_it_does_not_know_it_ignores() -> None:
+    """A worker of a newer version says more; no clock but the operator's own counts."""
+    fixture = Fixture()
+    body = {"state": "Ready", "sentAt": "2999-01-01T00:00:00Z", "pod": "other", "later": {"a": [1]}}
+    assert fixture.post(json.dumps(body).encode()).status_code == 200
+    assert fixture.registry.beats(["uid"], 3)["uid"][1] == 3
+    assert len(fixture.registry) == 1
 
 
 def test_one_pod_cannot_flood() -> None:

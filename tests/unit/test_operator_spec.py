@@ -15,6 +15,7 @@ from modelworker_operator.spec import (
     identify,
     parse,
 )
+from tests.operator_manifests import METADATA
 from tests.operator_objects import raw_modelworker
 
 HUB = {"repo": "a/b", "revision": "abc"}
@@ -29,7 +30,8 @@ def test_defaults_without_the_crd() -> None:
         None,
         None,
     )
-    assert (spec.replicas, spec.gpu.count, spec.gpu.resource_name) == (1, 0, "nvidia.com/gpu")
+    assert (spec.replicas, spec.gpu.count, spec.gpu.resource_name) == (1, 0, None)
+    assert spec.auth is None
     assert (spec.heartbeat.interval_seconds, spec.heartbeat.stale_after_seconds) == (10, 45)
     assert (spec.concurrency.max_running, spec.concurrency.max_queued) == (32, 256)
     assert (spec.drain_timeout_seconds, spec.progress_deadline_seconds) == (60, 3600)
@@ -89,6 +91,25 @@ def test_sources(source: dict[str, Any], parsed: Any) -> None:
         pytest.param({"image": 3}, "spec.image must be a string", id="image"),
         pytest.param(
             {"env": [{"name": "HF_TOKEN"}]}, "names HF_TOKEN, which the operator", id="env"
+        ),
+        pytest.param(
+            {"auth": {"mode": "token"}}, "spec.auth.mode is 'token'; set one of Token", id="auth"
+        ),
+        *(
+            pytest.param(
+                {"model": {"source": {"huggingFace": {**HUB, "endpoint": url}}}},
+                "name the hub's own host",
+                id=f"metadata-{url[7:]}",
+            )
+            for url in METADATA
+        ),
+        *(
+            pytest.param(
+                {"model": {"source": {"huggingFace": {**HUB, "endpoint": url}}}},
+                "huggingFace.endpoint is no URL of a hub; set one",
+                id=f"endpoint-{url}",
+            )
+            for url in ("file:///etc", "hub", "https://u:p@hub", "http://", "http://[")
         ),
         pytest.param({"env": ["X"]}, "spec.env must be a list of objects", id="env-text"),
         pytest.param({"env": [{"value": "x"}]}, "spec.env[].name is missing", id="env-unnamed"),

@@ -8,7 +8,8 @@ import pytest
 from modelworker_devcluster.kubelet.environment import expand
 from modelworker_operator.desired import desired_children
 from modelworker_server.__main__ import what_to_load
-from modelworker_server.settings import HubSettings, load
+from modelworker_server.credentials import HubSettings
+from modelworker_server.settings import load
 from modelworker_server.workers.vllm.arguments import serving_flags
 from modelworker_server.workers.vllm.engine import parse
 from tests.operator_objects import CONFIG, modelworker

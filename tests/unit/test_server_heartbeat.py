@@ -64,6 +64,7 @@ def beating(
     token_file: Path | None = None,
     random: float = 0.5,
     want: Callable[[Sequence[Adapter]], None] = lambda _: None,
+    trust: Callable[[wire.Trust], None] = lambda _: None,
 ) -> None:
     """Run heartbeats every 10 s beside a script, until the script ends."""
 
@@ -78,6 +79,7 @@ def beating(
                 lifecycle=lifecycle,
                 beat=lambda: wire.Heartbeat(state=lifecycle.state, progress=lifecycle.progress),
                 want=want,
+                trust=trust,
                 random=lambda: random,
             )
             task = asyncio.create_task(heartbeats.run())
@@ -190,6 +192,20 @@ def test_a_missing_token_is_retried_until_it_is_there(
     assert "late" not in caplog.text
 
 
+@pytest.mark.parametrize("content", ["canary\nx", "canary x", "canary\x00", "canäry"])
+def test_a_file_that_is_no_token_is_not_quoted(
+    content: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = tmp_path / "token"
+    token.write_text(content, encoding="utf-8")
+    operator = Operator([OK])
+    beating(operator, a_minute, token_file=token)
+    assert operator.requests == []
+    (message,) = (record.getMessage() for record in caplog.records)
+    assert "token" in message
+    assert "can" not in message.replace("cannot", "").replace("can't", "")
+
+
 def test_a_change_is_told_at_once_also_while_backing_off() -> None:
     operator = Operator([httpx.ConnectError("refused")])
 
@@ -236,3 +252,29 @@ def test_the_adapters_of_an_answer_are_handed_on() -> None:
     seen: list[list[str]] = []
     beating(operator, a_minute, want=lambda adapters: seen.append([one.name for one in adapters]))
     assert seen == [["math"], []]
+
+
+def test_the_trust_of_an_answer_is_handed_on() -> None:
+    trust = wire.Trust(issuer="https://api", keys=[{"kid": "a", "kty": "EC"}], namespaces=["lab"])
+    answer = wire.HeartbeatReply(interval_seconds=10, trust=trust).model_dump(mode="json")
+    operator = Operator([OK, httpx.Response(200, json=answer), OK])
+    seen: list[wire.Trust] = []
+    beating(operator, a_minute, trust=seen.append)
+    assert seen == [trust]
+
+
+@pytest.mark.parametrize(
+    ("reply", "names"),
+    [
+        pytest.param(
+            {"trust": {"issuer": "x", "keys": 3}}, "trust.keys, trust.namespaces", id="trust"
+        ),
+        pytest.param({"adapters": "many"}, "adapters", id="adapters"),
+    ],
+)
+def test_an_answer_that_is_not_understood_is_told_once(
+    reply: dict[str, Any], names: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    beating(Operator([httpx.Response(200, json={"interval_seconds": 10, **reply})]), a_minute)
+    (message,) = (record.getMessage() for record in caplog.records)
+    assert f"(wrong: {names})" in message

@@ -102,3 +102,28 @@ def test_the_operator_hears_of_states_and_steps(steps: list[Step], told: int) ->
         return heard
 
     assert asyncio.run(run()) == told
+
+
+@pytest.mark.parametrize(
+    ("steps", "state"),
+    [
+        pytest.param([Lifecycle.loaded], LoadState.WARMING, id="loaded"),
+        pytest.param([Lifecycle.trusted], LoadState.LOADING, id="trusted"),
+        pytest.param([Lifecycle.loaded, Lifecycle.trusted], LoadState.READY, id="both"),
+        pytest.param([Lifecycle.trusted, Lifecycle.loaded], LoadState.READY, id="trust-first"),
+        pytest.param(
+            [Lifecycle.loaded, Lifecycle.drain, Lifecycle.trusted], LoadState.DRAINING, id="drain"
+        ),
+        pytest.param([Lifecycle.loaded, fail, Lifecycle.trusted], LoadState.FAILED, id="failed"),
+    ],
+)
+def test_a_worker_that_asks_for_tokens_is_ready_once_it_knows_whose(
+    steps: list[Step], state: LoadState
+) -> None:
+    lifecycle = Lifecycle(awaits_trust=True)
+    for step in steps:
+        step(lifecycle)
+    assert lifecycle.state is state
+    if state is not LoadState.READY:
+        with pytest.raises(Unavailable):
+            lifecycle.require_ready()

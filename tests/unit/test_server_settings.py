@@ -1,12 +1,18 @@
 """Settings from flags and environment, and what is said of wrong ones."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from modelworker_api.rewards import Aggregation, Family, ScoreType
 from modelworker_server.__main__ import main, what_to_load
-from modelworker_server.settings import HubSettings, InvalidSettings, load
+from modelworker_server.credentials import HubSettings
+from modelworker_server.settings import InvalidSettings, load, tune_libraries
+
+CODE = ["--trust-remote-code", "true"]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +28,7 @@ def test_the_operators_environment_is_understood(monkeypatch: pytest.MonkeyPatch
         "SERVED_NAME": "policy-large",
         "MODEL": "org/policy-1b",
         "SOURCE": "huggingFace",
-        "REVISION": "abc",
+        "REVISION": COMMIT,
         "GGUF_FILE": "",
         "DTYPE": "bfloat16",
         "MAX_MODEL_LEN": "4096",
@@ -38,6 +44,8 @@ def test_the_operators_environment_is_understood(monkeypatch: pytest.MonkeyPatch
         "HEARTBEAT_TOKEN_FILE": "/var/run/secrets/token",
         "DRAIN_SECONDS": "60",
         "TERMINATION_LOG": "/dev/termination-log",
+        "AUTH": "token",
+        "TRUST_REMOTE_CODE": "true",
     }
     for name, value in environment.items():
         monkeypatch.setenv(f"MODELWORKER_{name}", value)
@@ -50,11 +58,12 @@ def test_the_operators_environment_is_understood(monkeypatch: pytest.MonkeyPatch
     assert (config.source, config.model, config.revision) == (
         "huggingFace",
         "org/policy-1b",
-        "abc",
+        COMMIT,
     )
     assert config.name == "policy-large"
     assert config.aliases == {"policy", "lab/policy", "org/policy-1b"}
     assert (config.gguf_file, config.max_model_len, config.max_running) == (None, 4096, 8)
+    assert (settings.auth, config.trust_remote_code) == ("token", True)
     assert config.token == "hf_secret"
     assert "hf_secret" not in f"{settings!r} {hub!r} {config!r}"
 
@@ -95,6 +104,16 @@ def test_a_flag_wins_over_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param(["--model", "x", "--drain-seconds", "nan"], "--drain-seconds", id="nan"),
         pytest.param(["--model", "x", "--heartbeat-url", "op:1"], "--heartbeat-url", id="url"),
         pytest.param(["--model", "x", "--max-model-len", "0"], "--max-model-len", id="length"),
+        pytest.param(["--model", "x", "--auth", "Token"], "'token' or 'none'", id="auth"),
+        pytest.param(["--model", "x", "--auth", "token"], "--heartbeat-url", id="auth-of-nobody"),
+        pytest.param(["--model", "a/b", *CODE], "40 hex digits of a commit", id="code-unnamed"),
+        pytest.param(["--model", "a/b", *CODE, "--revision", "main"], "40 hex", id="code-branch"),
+        pytest.param(
+            ["--model", "a/b", *CODE, "--revision", COMMIT[:-1]], "40 hex", id="code-short"
+        ),
+        pytest.param(
+            ["--model", "/m", *CODE, "--revision", COMMIT], "--source hugg", id="code-of-a-folder"
+        ),
     ],
 )
 def test_a_wrong_setting_is_one_line(
@@ -187,3 +206,48 @@ def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         "--heartbeat-token-file",
     ):
         assert option in text
+
+
+def test_a_worker_by_hand_takes_everybody_and_runs_no_code() -> None:
+    settings = load(["--model", "a/b"])
+    assert settings.auth == "none"
+    assert not what_to_load(settings, HubSettings(), created=1).trust_remote_code
+
+
+def test_code_that_may_run_is_copied_where_nobody_else_writes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "environ", {})
+    tune_libraries(load(["--model", "a/b"]))
+    assert "HF_MODULES_CACHE" not in os.environ
+    tune_libraries(load(["--model", "a/b", *CODE, "--revision", COMMIT]))
+    folder = Path(os.environ["HF_MODULES_CACHE"])
+    assert folder.parent == tmp_path
+    assert folder.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "token"),
+    [
+        pytest.param("hf_secret", "hf_secret", id="plain"),
+        pytest.param("hf_secret\n", "hf_secret", id="of-a-file"),
+        pytest.param("  \n", None, id="blank"),
+    ],
+)
+def test_the_hubs_token_is_taken_as_it_lies_in_secrets(
+    given: str, token: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", given)
+    assert what_to_load(load(["--model", "a/b"]), HubSettings(), created=1).token == token
+
+
+@pytest.mark.parametrize("given", ["hf_secret\nx", "hf_secret x", "hf_secrét", "\x01hf_secret"])
+def test_a_hubs_token_that_is_none_is_not_quoted(
+    given: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", given)
+    assert main(["--model", "a/b", "--port", "0"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("HF_TOKEN holds")
+    assert "hf_" not in said

@@ -38,9 +38,10 @@ def parsed(config: ModelConfig) -> dict[str, Any]:
         pytest.param(
             {"source": "huggingFace", "model": "org/m", "revision": "main"},
             {},
-            {"revision": "main"},
+            {"revision": "main", "code_revision": "main", "trust_remote_code": False},
             id="revision-of-the-hub",
         ),
+        pytest.param({"trust_remote_code": True}, {}, {"trust_remote_code": True}, id="code"),
         pytest.param({"revision": "main"}, {}, {"revision": None}, id="no-revision-of-a-folder"),
         pytest.param(
             {},

@@ -66,6 +66,12 @@ CORE = "Engine core initialization failed. See root cause above. Failed core pro
             id="architecture",
         ),
         pytest.param(
+            RuntimeError("Failed to load the model config; set `trust_remote_code=True`"),
+            "",
+            FailureReason.MODEL_UNSUPPORTED,
+            id="code",
+        ),
+        pytest.param(
             RuntimeError(CORE + "{'EngineCore': 1}"), "", FailureReason.LOAD_FAILED, id="unknown"
         ),
     ],

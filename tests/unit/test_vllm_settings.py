@@ -6,9 +6,8 @@ from typing import get_args
 import pytest
 
 from modelworker_server.__main__ import what_to_load
+from modelworker_server.credentials import DevelopmentSettings, HubSettings
 from modelworker_server.settings import (
-    DevelopmentSettings,
-    HubSettings,
     InvalidSettings,
     Settings,
     load,
@@ -93,3 +92,4 @@ def test_vllm_has_development_routes_only_if_they_were_asked_for(
     # What the user set stays; vLLM tells nobody what it serves.
     assert environment["VLLM_HOST_IP"] == "10.0.0.1"
     assert environment["VLLM_NO_USAGE_STATS"] == "1"
+    assert environment["HF_HUB_DISABLE_TELEMETRY"] == "1"

@@ -19,6 +19,8 @@ from prometheus_client import CollectorRegistry, ProcessCollector, disable_creat
 from modelworker_server import logs
 from modelworker_server.adapting import Adapting
 from modelworker_server.app import create_app
+from modelworker_server.auth import Auth
+from modelworker_server.credentials import DevelopmentSettings, HubSettings
 from modelworker_server.heartbeat import Heartbeats
 from modelworker_server.http_server import server_for
 from modelworker_server.lifecycle import Lifecycle
@@ -26,11 +28,8 @@ from modelworker_server.limits import Limiter
 from modelworker_server.process import Process, Stop
 from modelworker_server.reading import Reader
 from modelworker_server.settings import (
-    DevelopmentSettings,
-    HubSettings,
     InvalidSettings,
     Settings,
-    Source,
     load,
     tune_libraries,
 )
@@ -50,6 +49,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         settings = load(arguments)
         development_token = DevelopmentSettings().token_for(settings)
+        config = what_to_load(settings, HubSettings(), created=int(time.time()))
     except InvalidSettings as error:
         print(error, file=sys.stderr)
         return 2
@@ -62,7 +62,8 @@ def main(arguments: Sequence[str]) -> int:
         print(f"cannot listen on {where}: {error}; choose others", file=sys.stderr)
         return 1
     _log.info("listening on http://%s:%d", settings.host, listener.getsockname()[1])
-    return new_loop(settings).run_until_complete(serve(settings, listener, development_token))
+    work = serve(settings, config, listener, development_token)
+    return new_loop(settings).run_until_complete(work)
 
 
 def new_loop(settings: Settings) -> asyncio.AbstractEventLoop:
@@ -88,9 +89,12 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def what_to_load(settings: Settings, hub: HubSettings, created: int) -> ModelConfig:
-    """What the worker is built from; `created` is the time of now in seconds since the epoch."""
-    by_path: Source = "local" if settings.model.startswith(("/", ".")) else "huggingFace"
-    source = settings.source or by_path
+    """What the worker is built from; `created` is the time of now in seconds since the epoch.
+
+    Raises:
+        InvalidSettings: the hub's token is none.
+    """
+    source = settings.where
     name = settings.served_name or settings.name or settings.model
     aliases = {settings.name or name}
     if source == "huggingFace":  # where a folder lies is no name, and no caller's business
@@ -111,17 +115,21 @@ def what_to_load(settings: Settings, hub: HubSettings, created: int) -> ModelCon
         scoring=settings.scoring_config,
         vllm=settings.vllm_config,
         adapter_dir=settings.adapter_dir,
-        token=hub.token.get_secret_value() if hub.token else None,
+        trust_remote_code=settings.trust_remote_code,
+        token=hub.usable_token(),
         endpoint=hub.endpoint,
     )
 
 
-async def serve(settings: Settings, listener: socket.socket, development_token: str | None) -> int:
+async def serve(
+    settings: Settings, config: ModelConfig, listener: socket.socket, development_token: str | None
+) -> int:
     """Put the parts together and run them."""
     disable_created_metrics()  # type: ignore[no-untyped-call]
     prometheus = CollectorRegistry()
     ProcessCollector(registry=prometheus)
-    lifecycle = Lifecycle()
+    auth = Auth(time.time) if settings.auth == "token" else None
+    lifecycle = Lifecycle(awaits_trust=auth is not None)
     state = ServerState(
         lifecycle=lifecycle,
         limiter=Limiter(
@@ -139,12 +147,12 @@ async def serve(settings: Settings, listener: socket.socket, development_token: 
         now=time.time,
         timer=time.monotonic,
         new_id=lambda: uuid.uuid4().hex,
+        auth=auth,
     )
     adapting = Adapting(state)
     stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.ask)
-    config = what_to_load(settings, HubSettings(), created=int(time.time()))
     # The heartbeat stays inside the cluster: no proxy of the environment, no redirect.
     async with httpx.AsyncClient(trust_env=False, follow_redirects=False) as client:
         heartbeats = settings.heartbeat_url and Heartbeats(
@@ -155,6 +163,7 @@ async def serve(settings: Settings, listener: socket.socket, development_token: 
             lifecycle=lifecycle,
             beat=state.heartbeat,
             want=adapting.want,
+            trust=state.trust,
             random=random.random,
         )
         process = Process(

@@ -1,5 +1,7 @@
 """The HTTP application: routes, and errors as wire shapes."""
 
+from typing import Final
+
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
@@ -7,6 +9,8 @@ from starlette.types import ASGIApp
 from modelworker_server.edge import Edge, error_response
 from modelworker_server.engine.app import EngineApi
 from modelworker_server.errors import WorkerError, bug, from_routing
+from modelworker_server.fastchat.errors import FailureRoute
+from modelworker_server.gate import Gate
 from modelworker_server.routes import (
     fastchat,
     health,
@@ -18,6 +22,14 @@ from modelworker_server.routes import (
 )
 from modelworker_server.state import ServerState
 
+_FASTCHAT: Final = {
+    route.path: route
+    for routes in (fastchat.plain, fastchat.framed)
+    for route in routes.routes
+    if isinstance(route, FailureRoute)
+}
+"""The routes whose clients read errors in a shape of their own."""
+
 
 def create_app(server: ServerState, development_token: str | None = None) -> ASGIApp:
     """The application of one worker. It has no schema or documentation routes.
@@ -27,7 +39,16 @@ def create_app(server: ServerState, development_token: str | None = None) -> ASG
         development_token: Opens the development routes of the worker's engine to those who
             send it; they are closed if None.
     """
-    return Edge(EngineApi(_routes(server), server, development_token), server)
+    app: ASGIApp = EngineApi(_routes(server), server, development_token)
+    if server.auth is not None:
+        app = Gate(app, server.auth, _refusal, max_body_bytes=server.reader.max_body_bytes)
+    return Edge(app, server)
+
+
+def _refusal(path: str, error: WorkerError) -> Response:
+    """The answer to a request that no route gets."""
+    route = _FASTCHAT.get(path)
+    return error_response(error) if route is None else route.told(error, error.status)
 
 
 def _routes(server: ServerState) -> FastAPI:

@@ -100,9 +100,20 @@ class Unauthorized(WorkerError):
     status = HTTPStatus.UNAUTHORIZED
     type = "authentication_error"
 
+    def __init__(self, message: str, *, challenge: str = "Bearer") -> None:
+        super().__init__(message)
+        self.challenge = challenge
+
     def headers(self) -> Mapping[str, str]:
         """The scheme that is asked for."""
-        return {"www-authenticate": "Bearer"}
+        return {"www-authenticate": self.challenge}
+
+
+class Forbidden(WorkerError):
+    """It is known who calls, and they may not."""
+
+    status = HTTPStatus.FORBIDDEN
+    type = "permission_error"
 
 
 class RouteNotFound(WorkerError):
@@ -164,6 +175,14 @@ class Unavailable(WorkerError):
 
 class NotReady(Unavailable):
     """The model is not loaded yet."""
+
+
+class NoTrust(Unavailable):
+    """It is not known yet whose tokens to take."""
+
+    def headers(self) -> Mapping[str, str]:
+        """`Retry-After`: the next heartbeat may bring it."""
+        return {"retry-after": "1"}
 
 
 class OutOfMemory(Unavailable):

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from modelworker_api import kube, wire
 from modelworker_api.adapters import Adapter
+from modelworker_server.credentials import one_word
 from modelworker_server.lifecycle import Lifecycle
 
 JITTER: Final = 0.2
@@ -43,6 +44,7 @@ class Heartbeats:
         lifecycle: Says when something changed.
         beat: What to tell now.
         want: Called with the adapters of an answer that names any; it returns at once.
+        trust: Called with the trust of an answer that has one.
         random: Uniform in [0, 1), so that a fleet does not beat in step.
     """
 
@@ -56,6 +58,7 @@ class Heartbeats:
         lifecycle: Lifecycle,
         beat: Callable[[], wire.Heartbeat],
         want: Callable[[Sequence[Adapter]], None],
+        trust: Callable[[wire.Trust], None],
         random: Callable[[], float],
     ) -> None:
         self._client = client
@@ -65,8 +68,10 @@ class Heartbeats:
         self._lifecycle = lifecycle
         self._beat = beat
         self._want = want
+        self._trust = trust
         self._random = random
         self._failures: set[str] = set()
+        self._understands = True
         self._told: wire.LoadState | None = None
 
     async def run(self) -> None:
@@ -111,6 +116,8 @@ class Heartbeats:
             self._interval = min(max(reply.interval_seconds, MIN_INTERVAL), MAX_INTERVAL)
             if reply.adapters is not None:
                 self._want(reply.adapters)
+            if reply.trust is not None:
+                self._trust(reply.trust)
         return True
 
     async def _post(self, beat: wire.Heartbeat) -> wire.HeartbeatReply | None:
@@ -132,12 +139,25 @@ class Heartbeats:
             )
         try:
             return wire.HeartbeatReply.model_validate_json(response.content)
-        except ValidationError:
+        except ValidationError as error:
+            if self._understands:
+                self._understands = False
+                wrong = ", ".join(
+                    ".".join(map(str, one["loc"])) or "body" for one in error.errors()
+                )
+                _log.warning(
+                    "the answer to a heartbeat is not understood, so nothing of it is taken "
+                    "(wrong: %.200s); operator and worker should be of one version",
+                    wrong,
+                )
             return None
 
 
 def _token(file: Path) -> str:
     try:
-        return file.read_text(encoding="ascii").strip()
+        token = file.read_text(encoding="ascii").strip()
     except (OSError, ValueError) as error:
         raise Undelivered("token", f"the token cannot be read: {error}") from error
+    if not one_word(token):
+        raise Undelivered("token", f"{file} holds more than a token; put the token alone into it")
+    return token

@@ -12,15 +12,21 @@ _FINAL = frozenset({wire.LoadState.DRAINING, wire.LoadState.FAILED})
 
 
 class Lifecycle:
-    """The worker's state; changed from the event loop only."""
+    """The worker's state; changed from the event loop only.
 
-    def __init__(self) -> None:
+    Args:
+        awaits_trust: Whether it is to be told whose tokens to take before it is ready: no
+            client is to find a worker that cannot tell its callers from others.
+    """
+
+    def __init__(self, *, awaits_trust: bool = False) -> None:
         self.state = wire.LoadState.LOADING
         self.progress: int | None = None
         self.reason: wire.FailureReason | None = None
         self.message = ""
         self.has_model = False
         """Whether the model was loaded: from then on `worker.info` is known."""
+        self._awaits_trust = awaits_trust
         self._told: int | None = None
         self._changed = asyncio.Event()
 
@@ -34,6 +40,13 @@ class Lifecycle:
         """The model is there and answered its warm request."""
         self.has_model = True
         if self.state not in _FINAL:
+            ready = not self._awaits_trust
+            self._move(wire.LoadState.READY if ready else wire.LoadState.WARMING, None)
+
+    def trusted(self) -> None:
+        """It is known whose tokens to take."""
+        self._awaits_trust = False
+        if self.has_model and self.state not in _FINAL:
             self._move(wire.LoadState.READY, None)
 
     def drain(self) -> None:
@@ -68,6 +81,11 @@ class Lifecycle:
             raise Unavailable("this worker is shutting down; send the request to another worker")
         if self.state is wire.LoadState.FAILED:
             raise Unavailable(f"this worker failed: {self.message}")
+        if self.has_model:
+            raise NotReady(
+                "the operator has not said yet whose tokens to take, which the answer to a "
+                "heartbeat does; wait until /readyz answers 200"
+            )
         percent = "" if self.progress is None else f", {self.progress} %"
         raise NotReady(
             f"the model is not ready ({self.state.value}{percent}); wait until /readyz answers 200"

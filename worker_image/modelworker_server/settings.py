@@ -1,12 +1,14 @@
 """The worker's settings from flags and environment, which nothing else reads."""
 
 import os
+import re
 import socket
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -14,7 +16,8 @@ from modelworker_api import engine, kube, rewards
 
 Source = Literal["huggingFace", "local"]
 PREFIX = "MODELWORKER_"
-_WRONG_JSON = "json"
+_SAID = "said"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _VLLM_ONLY = ("vllm", "adapter_dir")
 """Settings that no other backend reads."""
 
@@ -123,6 +126,16 @@ class Settings(BaseSettings):
     heartbeat_token_file: Path | None = Field(
         None, description="file with the bearer token of the heartbeat, read again each time"
     )
+    auth: Literal["token", "none"] = Field(
+        "none",
+        description="who may call: token takes callers with a service-account token, by what "
+        "the operator's answers to heartbeats say; none takes everybody",
+    )
+    trust_remote_code: bool = Field(
+        False,
+        description="run the model's own code from its repository: of --source huggingFace, "
+        "with a commit as --revision",
+    )
     termination_log: Path | None = Field(
         None, description="file that takes one line saying why the worker ended"
     )
@@ -141,8 +154,9 @@ class Settings(BaseSettings):
         _fits(engine.VLLMConfig, value)
         config = engine.VLLMConfig.model_validate_json(value or "{}")
         if flag := engine.reserved_in(config.extra_args):
-            message = f"extra_args may not hold {flag}: the worker sets it, or it is unsafe here"
-            raise PydanticCustomError(_WRONG_JSON, "{message}", {"message": message})
+            raise _wrong(
+                f"extra_args may not hold {flag}: the worker sets it, or it is unsafe here"
+            )
         return value
 
     @model_validator(mode="after")
@@ -150,9 +164,34 @@ class Settings(BaseSettings):
         given = [name for name in _VLLM_ONLY if getattr(self, name) is not None]
         if given and self.backend != "vllm":
             flags = " and ".join(f"--{name.replace('_', '-')}" for name in given)
-            message = f"{flags}: for --backend vllm, this one is {self.backend}; leave it out"
-            raise PydanticCustomError(_WRONG_JSON, "{message}", {"message": message})
+            raise _wrong(f"{flags}: for --backend vllm, this one is {self.backend}; leave it out")
         return self
+
+    @model_validator(mode="after")
+    def _hears_whose_tokens_to_take(self) -> Self:
+        if self.auth == "token" and self.heartbeat_url is None:
+            raise _wrong(
+                "--auth token: needs --heartbeat-url, as the operator's answers say whose tokens "
+                "to take; set it, or --auth none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _names_the_code(self) -> Self:
+        named = self.where == "huggingFace" and _COMMIT.fullmatch(self.revision or "")
+        if self.trust_remote_code and not named:
+            raise _wrong(
+                "--trust-remote-code: needs --source huggingFace and the 40 hex digits of a "
+                "commit as --revision, so that what was looked at is what runs; set both, or "
+                "leave it out"
+            )
+        return self
+
+    @property
+    def where(self) -> Source:
+        """Where the model is: `source`, or what its name looks like."""
+        by_name: Source = "local" if self.model.startswith(("/", ".")) else "huggingFace"
+        return self.source or by_name
 
     @property
     def scoring_config(self) -> rewards.ScoringConfig | None:
@@ -165,42 +204,6 @@ class Settings(BaseSettings):
     def vllm_config(self) -> engine.VLLMConfig:
         """What `vllm` says."""
         return engine.VLLMConfig.model_validate_json(self.vllm or "{}")
-
-
-class HubSettings(BaseSettings):
-    """Where the hub is and who asks, in the hub's own variables: a token is no flag."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="HF_", env_ignore_empty=True, extra="ignore", frozen=True
-    )
-
-    token: SecretStr | None = None
-    endpoint: str | None = None
-
-
-class DevelopmentSettings(BaseSettings):
-    """The token of the engine's development routes, from the environment: a secret is no flag."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=f"{PREFIX}DEVELOPMENT_", env_ignore_empty=True, extra="ignore", frozen=True
-    )
-
-    token: SecretStr | None = None
-
-    def token_for(self, settings: Settings) -> str | None:
-        """The token, or None where there are no such routes.
-
-        Raises:
-            InvalidSettings: the routes are asked for, and there is no token.
-        """
-        if not settings.vllm_config.development_routes:
-            return None
-        if self.token is None:
-            raise InvalidSettings(
-                f"--vllm: development_routes needs a token in {PREFIX}DEVELOPMENT_TOKEN: set it "
-                "from a Secret, or leave development_routes out"
-            )
-        return self.token.get_secret_value()
 
 
 class InvalidSettings(Exception):
@@ -216,7 +219,8 @@ def tune_libraries(settings: Settings) -> None:
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     os.environ.setdefault("TQDM_DISABLE", "1")
-    # vLLM reports what it serves to its authors unless it is told not to.
+    # The hub's client and vLLM report what they are used for unless they are told not to.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     # The engine's processes are all here: what they tell one another is not for the network.
     os.environ.setdefault("VLLM_HOST_IP", "127.0.0.1")
@@ -225,6 +229,9 @@ def tune_libraries(settings: Settings) -> None:
     os.environ.setdefault("VLLM_MEDIA_URL_ALLOW_REDIRECTS", "0")
     # As vLLM's own server does: a process with threads is not to be forked.
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+    if settings.trust_remote_code and "HF_MODULES_CACHE" not in os.environ:
+        # Nobody else may write into what is imported: HF_HOME can be a volume of many pods.
+        os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp(prefix="modelworker-code-")
     if settings.vllm_config.development_routes:
         os.environ["VLLM_SERVER_DEV_MODE"] = "1"
     else:
@@ -244,6 +251,11 @@ def load(arguments: Sequence[str]) -> Settings:
         raise InvalidSettings("\n".join(map(_explain, error.errors()))) from error
 
 
+def _wrong(message: str) -> PydanticCustomError:
+    """A problem whose message says all of it."""
+    return PydanticCustomError(_SAID, "{message}", {"message": message})
+
+
 def _fits(shape: type[BaseModel], text: str | None) -> str | None:
     """The text, if it is None or the JSON of such a shape."""
     if text is None:
@@ -252,7 +264,7 @@ def _fits(shape: type[BaseModel], text: str | None) -> str | None:
         shape.model_validate_json(text)
     except ValidationError as error:
         lines = "; ".join(_told(problem, _path(problem)) for problem in error.errors())
-        raise PydanticCustomError(_WRONG_JSON, "{lines}", {"lines": lines}) from error
+        raise _wrong(lines) from error
     return text
 
 
@@ -265,7 +277,7 @@ def _explain(problem: ErrorDetails) -> str:
 
 def _told(problem: ErrorDetails, where: str) -> str:
     """One problem in words, with what was given where that is not the whole story."""
-    said = problem["type"] in {"missing", _WRONG_JSON}
+    said = problem["type"] in {"missing", _SAID}
     given = "" if said else f"; got {problem['input']!r:.100}"
     return f"{where}: {problem['msg']}{given}" if where else f"{problem['msg']}{given}"
 

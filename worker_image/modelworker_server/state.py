@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from modelworker_api import wire
+from modelworker_server.auth import Auth
 from modelworker_server.errors import NotReady, Unsupported
 from modelworker_server.lifecycle import Lifecycle
 from modelworker_server.limits import Limiter
@@ -30,6 +31,8 @@ class ServerState:
     """Monotonic seconds."""
     new_id: Callable[[], str]
     """An id that no other answer has."""
+    auth: Auth | None = None
+    """Who may call; None: everybody who reaches the server."""
     _worker: BaseModelWorker | None = None
     metrics: Metrics = field(init=False)
 
@@ -62,6 +65,11 @@ class ServerState:
         if (counters := self.worker.counters) is not None:
             self.metrics.add(counters)
         self.lifecycle.loaded()
+
+    def trust(self, trust: wire.Trust) -> None:
+        """Take these callers' tokens from now on."""
+        if self.auth is not None and self.auth.take(trust):
+            self.lifecycle.trusted()
 
     def alive(self) -> bool:
         """False when the engine has died."""

@@ -11,6 +11,7 @@ from modelworker_operator.spec.reader import Reader
 from modelworker_operator.spec.scoring import scoring_of
 from modelworker_operator.spec.sources import check_one_hub, source_of
 from modelworker_operator.spec.values import (
+    AuthMode,
     ConcurrencySpec,
     GpuSpec,
     HeartbeatSpec,
@@ -33,6 +34,7 @@ from modelworker_operator.spec.values import (
 __all__ = [
     "RESERVED_ENV",
     "RESERVED_ENV_PREFIX",
+    "AuthMode",
     "HeartbeatSpec",
     "HostPathSource",
     "HuggingFaceSource",
@@ -52,9 +54,17 @@ __all__ = [
 
 RESERVED_ENV_PREFIX: Final = "MODELWORKER_"
 RESERVED_ENV: Final = frozenset(
-    {"HF_TOKEN", "HF_HOME", "HF_ENDPOINT", "HF_HUB_DISABLE_IMPLICIT_TOKEN"}
+    {
+        "HF_TOKEN",
+        "HUGGING_FACE_HUB_TOKEN",
+        "HF_HOME",
+        "HF_ENDPOINT",
+        "HF_HUB_DISABLE_IMPLICIT_TOKEN",
+    }
 )
 """Environment that the operator sets; a user's `env` may not name it."""
+
+AUTH_MODES: Final = {one.value: one for one in AuthMode}
 
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 
@@ -122,10 +132,11 @@ def _spec(identity: Identity, spec: Reader) -> WorkerSpec:
             for item in spec.objects("imagePullSecrets")
         ),
         replicas=spec.number("replicas", 1),
-        gpu=GpuSpec(gpus, gpu.text("resourceName") or "nvidia.com/gpu"),
+        gpu=GpuSpec(gpus, gpu.text("resourceName")),
         resources=_resources(spec.child("resources")),
         env=_env(spec),
         scheduling=_scheduling(spec.child("scheduling")),
+        auth=spec.child("auth").word("mode", AUTH_MODES),
         heartbeat=HeartbeatSpec(
             heartbeat.number("intervalSeconds", 10, least=1),
             heartbeat.number("staleAfterSeconds", 45, least=1),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from modelworker_api import engine, kube, rewards
@@ -61,7 +62,8 @@ class GpuSpec:
     """GPUs of one worker."""
 
     count: int
-    resource_name: str
+    resource_name: str | None
+    """What the nodes call them; None for the operator's setting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,13 @@ class SchedulingSpec:
     priority_class_name: str | None
     scheduler_name: str | None
     runtime_class_name: str | None
+
+
+class AuthMode(StrEnum):
+    """Whose calls a worker takes."""
+
+    TOKEN = "Token"  # noqa: S105 - no password
+    NONE = "None"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +156,8 @@ class WorkerSpec:
     resources: ResourcesSpec
     env: tuple[Mapping[str, Any], ...]
     scheduling: SchedulingSpec
+    auth: AuthMode | None
+    """None for the operator's setting."""
     heartbeat: HeartbeatSpec
     concurrency: ConcurrencySpec
     drain_timeout_seconds: int

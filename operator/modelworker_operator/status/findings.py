@@ -51,6 +51,7 @@ _BACK_OFF: Final = re.compile(r'^Back-off pulling image "[^"]*"(: ErrImagePull)?
 _LAST_WORD: Final = re.compile(
     rf"^({'|'.join(reason.value for reason in wire.FailureReason)}): (.*)$", re.MULTILINE
 )
+_EXTENDED: Final = re.compile(r"Insufficient (?P<name>[\w.-]+/[\w.-]*\w)")
 _LOOP_RESTARTS: Final = 2
 _LONG_RUN_SECONDS: Final = 600.0
 """A container that ran this long is no loop; the kubelet forgets its back-off then too."""
@@ -135,8 +136,8 @@ def _unscheduled(pod: Pod, spec: WorkerSpec | None, where: _Where) -> Finding | 
     if condition.get("status") != "False":
         return None
     said = str(condition.get("message", ""))
-    gpu = spec.gpu.resource_name if spec else None
-    if gpu and f"Insufficient {gpu}" in said:
+    gpu = _missing_gpu(said, spec)
+    if gpu:
         reason = Reason.INSUFFICIENT_GPU
         todo = (
             f"lower spec.gpu.count or spec.replicas, or add nodes with {gpu}; "
@@ -152,6 +153,14 @@ def _unscheduled(pod: Pod, spec: WorkerSpec | None, where: _Where) -> Finding | 
         reason = Reason.UNSCHEDULABLE
         todo = f"see spec.scheduling and {where.describe}"
     return Finding(reason, f"pod {where.pod} found no node: {quote(said)}; {todo}")
+
+
+def _missing_gpu(said: str, spec: WorkerSpec | None) -> str | None:
+    """The extended resource that the scheduler misses; a worker asks for no other than its GPUs."""
+    found = _EXTENDED.search(said)
+    if not found or not spec or spec.gpu.resource_name not in (None, found["name"]):
+        return None
+    return found["name"]
 
 
 def _not_created(pod: Pod, where: _Where) -> Finding | None:

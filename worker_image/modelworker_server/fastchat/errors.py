@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Coroutine
+from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
 from fastapi import Request, Response
@@ -14,10 +15,12 @@ from modelworker_server.errors import (
     BodyTooLarge,
     ClientGone,
     ContextTooLong,
+    Forbidden,
     ModelNotServed,
     NotJson,
     OutOfMemory,
     Overloaded,
+    Unauthorized,
     Unsupported,
     UnsupportedParameter,
     WorkerError,
@@ -40,6 +43,8 @@ _CODES: Final[tuple[tuple[type[WorkerError], ErrorCode], ...]] = (
     (NotJson, ErrorCode.VALIDATION_TYPE_ERROR),
     (ModelNotServed, ErrorCode.INVALID_MODEL),
     (Unsupported, ErrorCode.INVALID_MODEL),
+    (Unauthorized, ErrorCode.INVALID_AUTH_KEY),
+    (Forbidden, ErrorCode.NO_PERMISSION),
     (Overloaded, ErrorCode.ENGINE_OVERLOADED),
     (OutOfMemory, ErrorCode.OUT_OF_MEMORY),
 )
@@ -77,10 +82,20 @@ class FailureRoute(APIRoute):
             except Exception as error:
                 known = known_error(error)
                 request.scope[STATUS_MEANT] = int(known.status)
-                content = failure(known).model_dump_json().encode() + self.end
-                return Response(content, media_type="application/json", headers=known.headers())
+                return self.told(known)
 
         return handler
+
+    @classmethod
+    def told(cls, error: WorkerError, status: int = HTTPStatus.OK) -> Response:
+        """The answer to a request that this route could not serve."""
+        content = failure(error).model_dump_json().encode() + cls.end
+        return Response(
+            content,
+            status_code=status,
+            headers=dict(error.headers()),
+            media_type="application/json",
+        )
 
 
 class FrameFailureRoute(FailureRoute):

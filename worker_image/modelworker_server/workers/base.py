@@ -47,6 +47,8 @@ class ModelConfig:
     adapter_dir: str | None = None
     """Folder that is the model's volume, which local adapters must be in; the folder around a
     local model if None."""
+    trust_remote_code: bool = False
+    """Whether the code of this very commit of the repository may run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ _EDGE: Final = 1 << 20
 PATTERNS: Final = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "reward_head.pt")
 """Files of a repository that are read, if they are not in `IGNORED`. The one pickle is a reward
 model's head, of which tensors alone are taken."""
+CODE: Final = ("*.py",)
+"""Files of a repository whose code may run."""
 IGNORED: Final = ("*/*", "consolidated*")
 """Folders with other formats, and weights that are there twice."""
 

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from modelworker_api.wire import FailureReason
 from modelworker_server.errors import DENIED, LoadError
 from modelworker_server.workers.base import ModelConfig
-from modelworker_server.workers.files import IGNORED, PATTERNS, check_files
+from modelworker_server.workers.files import CODE, IGNORED, PATTERNS, check_files
 from modelworker_server.workers.runner import one_line
 
 _log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def _fetch(
         "repo_id": config.model,
         "revision": config.revision,
         "cache_dir": cache_dir,
-        "allow_patterns": [config.gguf_file] if config.gguf_file else list(PATTERNS),
+        "allow_patterns": _wanted(config),
         "ignore_patterns": None if config.gguf_file else list(IGNORED),
         **access,
     }
@@ -90,6 +90,12 @@ def _fetch(
         total = sum(file.file_size or 0 for file in files if file.will_download)
     folder = Path(snapshot_download(**what, tqdm_class=_counter(total, report)))
     return folder, folder.name
+
+
+def _wanted(config: ModelConfig) -> list[str]:
+    if config.gguf_file:
+        return [config.gguf_file]
+    return [*PATTERNS, *(CODE if config.trust_remote_code else ())]
 
 
 def _counter(total: int, report: Callable[[int], None]) -> "type[tqdm[Any]]":

@@ -19,11 +19,13 @@ from modelworker_api.wire import FailureReason, LoadState
 from modelworker_server.errors import LoadError
 from modelworker_server.workers.attention import use_grouped_sdpa
 from modelworker_server.workers.base import ModelConfig
+from modelworker_server.workers.code import brings_code, commit_of, not_run, require_own
 from modelworker_server.workers.files import fingerprint, locate
 from modelworker_server.workers.hub import fetch
 from modelworker_server.workers.linear import use_few_rows_linear
 from modelworker_server.workers.runner import one_line, out_of_memory
 
+_CAUSAL = AutoModelForCausalLM.__name__
 _UNLIMITED = 10**6
 """Tokenizers that know no maximum name a number far above this."""
 
@@ -68,6 +70,8 @@ def find_files(
     if config.source == "huggingFace":
         report(LoadState.DOWNLOADING, 0)
         folder, revision = fetch(config, lambda p: report(LoadState.DOWNLOADING, p))
+        if config.trust_remote_code:
+            require_own(folder)
         report(LoadState.LOADING, None)
         return folder, revision
     report(LoadState.LOADING, None)
@@ -91,8 +95,8 @@ def load_failure(error: BaseException) -> LoadError:
 
 def _load(config: ModelConfig, folder: Path, revision: str) -> Loaded:
     model_config = read_config(config, folder)
-    layers = cache_layers(model_config)
-    tokenizer = AutoTokenizer.from_pretrained(folder, **from_files(config))
+    layers = cache_layers(model_config, own_code=config.trust_remote_code)
+    tokenizer = read_tokenizer(config, folder)
     max_model_len = longest_input(config, model_config, tokenizer)
     model = load_weights(
         AutoModelForCausalLM,
@@ -115,8 +119,11 @@ def _load(config: ModelConfig, folder: Path, revision: str) -> Loaded:
 
 
 def from_files(config: ModelConfig) -> dict[str, Any]:
-    """Arguments of `from_pretrained` that read a folder's files, and run no code of theirs."""
-    files: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+    """Arguments of `from_pretrained` that read a folder's files, and run no code but allowed."""
+    files: dict[str, Any] = {
+        "trust_remote_code": config.trust_remote_code,
+        "local_files_only": True,
+    }
     if config.gguf_file is not None:
         files["gguf_file"] = config.gguf_file
     return files
@@ -134,7 +141,23 @@ def read_config(config: ModelConfig, folder: Path) -> Any:
         # A damaged GGUF file raises the same types as one of an unknown architecture.
         if config.gguf_file is not None and "not supported" not in str(error):
             raise
+        if brings_code(folder) and not config.trust_remote_code:
+            raise not_run(commit_of(config, folder)) from error
         raise unsupported(one_line(error)) from error
+
+
+def read_tokenizer(config: ModelConfig, folder: Path) -> Any:
+    """The tokenizer of transformers for a folder.
+
+    Raises:
+        LoadError: ModelUnsupported for one that is code of the repository.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(folder, **from_files(config))
+    except ValueError as error:
+        if brings_code(folder) and not config.trust_remote_code:
+            raise not_run(commit_of(config, folder)) from error
+        raise
 
 
 def load_weights(auto: Any, source: Path | None, **options: Any) -> Any:
@@ -170,6 +193,8 @@ def load_weights(auto: Any, source: Path | None, **options: Any) -> Any:
             f"the checkpoint lacks {len(missing)} of the model's weights, such as {missing[0]}; "
             "it is incomplete or of another model than its config.json says",
         )
+    if getattr(model, "_is_stateful", False):
+        raise unsupported(f"{model.config.model_type} keeps a recurrent state")
     return model.eval()
 
 
@@ -183,8 +208,12 @@ def dtype_name(model: Any) -> str:
     return str(model.dtype).removeprefix("torch.")
 
 
-def cache_layers(model_config: Any) -> int:
+def cache_layers(model_config: Any, *, own_code: bool = False) -> int:
     """The number of cache layers of a model whose rows can be batched.
+
+    Args:
+        model_config: transformers' configuration of it.
+        own_code: whether its repository may bring the model's class along.
 
     Raises:
         LoadError: ModelUnsupported for any other model.
@@ -192,9 +221,11 @@ def cache_layers(model_config: Any) -> int:
     kind = model_config.model_type
     if model_config.is_encoder_decoder:
         raise unsupported(f"{kind} is an encoder-decoder model")
-    if type(model_config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    brought = own_code and _CAUSAL in (getattr(model_config, "auto_map", None) or {})
+    known = type(model_config) in MODEL_FOR_CAUSAL_LM_MAPPING
+    if not known and not brought:
         raise unsupported(f"{kind} is no causal language model")
-    model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(model_config)]
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(model_config)] if known else None
     layers = DynamicCache(config=model_config).layers
     simple = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
     if not simple or getattr(model_class, "_is_stateful", False):

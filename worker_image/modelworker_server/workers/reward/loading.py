@@ -1,4 +1,4 @@
-"""From a configuration to a reward model in memory, or a reason why not. No remote code runs."""
+"""From a configuration to a reward model in memory, or a reason why not."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -161,7 +161,7 @@ def _open(config: ModelConfig, report: Report) -> Source:
         revision=revision,
         model_config=model_config,
         checkpoint=checkpoint,
-        layers=cache_layers(model_config),
+        layers=cache_layers(model_config, own_code=config.trust_remote_code),
     )
 
 
@@ -180,6 +180,7 @@ def _open_reference(config: ModelConfig, report: Report, bound: Bound) -> Source
         gguf_file=reference.gguf_file,
         max_model_len=bound.max_model_len,
         scoring=None,
+        trust_remote_code=False,  # it was allowed for the reward model's commit alone
     )
     source = _open(other, report)
     tokenizer = load_tokenizer(other, source.folder)

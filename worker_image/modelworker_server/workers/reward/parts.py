@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from transformers import AutoModel, AutoModelForCausalLM, LlamaModel
+from transformers import MODEL_MAPPING, AutoModel, AutoModelForCausalLM, LlamaModel
 
 from modelworker_api.wire import FailureReason
 from modelworker_server.errors import LoadError
@@ -126,7 +126,11 @@ def _base_model(source: Source, checkpoint: Checkpoint) -> Any:
         return load_weights(LlamaModel, None, state_dict=tensors, **options)
     if checkpoint.wrapped:
         options["key_mapping"] = {f"^{WRAPPED}": ""}
-    return load_weights(AutoModel, source.folder, **from_files(source.config), **options)
+    files = from_files(source.config)
+    if type(source.model_config) in MODEL_MAPPING:
+        # Code of the repository would be the model with its head, which is read apart.
+        files["trust_remote_code"] = False
+    return load_weights(AutoModel, source.folder, **files, **options)
 
 
 def _language_model(source: Source) -> tuple[Any, LanguageHead]:

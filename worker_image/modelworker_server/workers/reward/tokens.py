@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from modelworker_server.errors import BadRequest, LoadError
 from modelworker_server.scoring.values import Turn
 from modelworker_server.workers.base import Message, ModelConfig
-from modelworker_server.workers.loading import from_files, unsupported
+from modelworker_server.workers.loading import read_tokenizer, unsupported
 from modelworker_server.workers.runner import one_line
 from modelworker_server.workers.tokens import Tokens
 
@@ -26,7 +26,7 @@ def load_tokenizer(config: ModelConfig, folder: Path) -> Any:
     if config.gguf_file is None and (folder / "tokenizer.json").is_file():
         return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, **from_files(config))
+        tokenizer = read_tokenizer(config, folder)
     except ValueError as error:
         raise _no_tokenizer(one_line(error)) from error
     if not tokenizer.is_fast:

@@ -86,7 +86,12 @@ def find_adapter(adapter: Adapter, config: ModelConfig) -> Path:
         LoadError: it is not there, is no adapter, or lies outside the model's volume.
     """
     if adapter.source == "huggingFace":
-        source = replace(config, model=adapter.location, revision=adapter.revision)
+        source = replace(
+            config,
+            model=adapter.location,
+            revision=adapter.revision,
+            trust_remote_code=False,  # an adapter is weights
+        )
         try:
             return fetch(source, lambda _percent: None, check=check_adapter)[0]
         except LoadError:

@@ -29,7 +29,9 @@ def _common(config: ModelConfig) -> Iterator[str]:
     yield from ("--tensor-parallel-size", str(engine.tensor_parallel_size))
     yield from ("--pipeline-parallel-size", str(engine.pipeline_parallel_size))
     if config.revision is not None and config.source == "huggingFace":
-        yield from ("--revision", config.revision)
+        yield from ("--revision", config.revision, "--code-revision", config.revision)
+    if config.trust_remote_code:
+        yield "--trust-remote-code"
     if config.max_model_len is not None:
         yield from ("--max-model-len", str(config.max_model_len))
     if engine.gpu_memory_utilization is not None:

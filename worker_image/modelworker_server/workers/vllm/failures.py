@@ -14,6 +14,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from modelworker_api.wire import FailureReason
 from modelworker_server.errors import BadRequest, LoadError, Unavailable
+from modelworker_server.workers.code import not_run
 from modelworker_server.workers.runner import out_of_memory
 
 ENGINE_DIED: Final = "the engine died; send the request to another worker"
@@ -28,6 +29,8 @@ _MEMORY: Final = re.compile(
 _KILLED: Final = re.compile(r"proc\(s\): \{[^}]*: -9\b")
 """What vLLM says when its process was killed: most often the kernel did, for memory."""
 _TOO_LONG: Final = re.compile(r"max_model_len .* is greater than the derived")
+_CODE: Final = re.compile(r"trust_remote_code|contains custom code")
+"""What is said of a model that brings code along which may not run."""
 _UNKNOWN: Final = re.compile(
     r"are not supported for now|does not recognize this architecture|no vllm implementation"
     r"|not supported by (vllm|transformers)|cannot find model module",
@@ -96,6 +99,8 @@ def start_failure(error: Exception, last_words: str) -> LoadError:
         )
     if _TOO_LONG.search(said):
         return LoadError(FailureReason.MODEL_TOO_LONG, f"{said}; lower maxModelLen")
+    if _CODE.search(said):
+        return not_run()
     if _UNKNOWN.search(said):
         return LoadError(
             FailureReason.MODEL_UNSUPPORTED,
