@@ -59,17 +59,15 @@ class World:
             part for key, value in values.items() for part in ("--set-string", f"{key}={value}")
         ]
 
-    def plugin(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    def plugin(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `kubectl modelworker` through kubectl itself."""
-        return self.outside(["kubectl", "modelworker", *arguments, "-n", USERS], stdin=stdin)
+        return self.outside(["kubectl", "modelworker", *arguments, "-n", USERS], check=check)
 
     def python(self, code: str) -> Any:
         """What a program of a user prints, as JSON."""
         return json.loads(self.outside([sys.executable, "-c", code]).stdout)
 
-    def outside(
-        self, argv: list[str], *, stdin: str = "", check: bool = True
-    ) -> subprocess.CompletedProcess[str]:
+    def outside(self, argv: list[str], *, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command on the other machine.
 
         Raises:
@@ -77,7 +75,7 @@ class World:
         """
         done = subprocess.run(
             self.node.outside_command(argv),
-            input=stdin,
+            stdin=subprocess.DEVNULL,
             env=self.environment(),
             cwd=self.home,
             capture_output=True,

@@ -149,8 +149,14 @@ def test_without_a_token_a_worker_answers_401(installed: World) -> None:
     ("arguments", "says"),
     [
         pytest.param(["status"], "AllReplicasReady", id="status"),
-        pytest.param(["status", "rwm/smollm2-prm", "-o", "json"], "SelfTest", id="status-json"),
-        pytest.param(["chat", "smollm2", "What is the capital of Italy?"], "Rome", id="chat"),
+        pytest.param(
+            ["status", "rwm/smollm2-prm", "-o", "json"], "RecipeNotCompared", id="status-json"
+        ),
+        pytest.param(
+            ["chat", "smollm2", "What is the capital of France?", "--temperature", "0"],
+            "Paris",
+            id="chat",
+        ),
         pytest.param(
             ["score", "smollm2-prm", "1+1?", "It is 2.", "--separator", "\n"], "0.", id="score"
         ),
@@ -169,7 +175,7 @@ def test_the_plugin(installed: World, arguments: list[str], says: str) -> None:
 
 def test_logs_through_kubectl(installed: World) -> None:
     said = installed.kubectl("logs", "deployment/mw-smollm2")
-    assert "heartbeat" in said or "ready" in said.lower(), said
+    assert "serving smollm2" in said
 
 
 def test_upgrade_leaves_workers_alone(installed: World) -> None:
@@ -256,7 +262,7 @@ def test_a_secret_shows_nowhere(installed: World) -> None:
         if file.exists()
     )
     places["audit log"] = world.node.audit_log.read_text()
-    places["plugin"] = world.plugin("status", "private", "-o", "json").stdout
+    places["plugin"] = world.plugin("status", "private", "-o", "json", check=False).stdout
     assert "DownloadFailed" in places["objects"]
     assert [name for name, text in places.items() if CANARY in text] == []
     world.kubectl("delete", "mw/private", "secret/hub")

@@ -53,9 +53,7 @@ def test_fields_say_type_default_and_rules() -> None:
         },
     }
     assert [*generate.fields(schema, "spec")] == [
-        generate.Row(
-            "spec.names[]", "list of object, required", "", "The names; at most 2 entries"
-        ),
+        generate.Row("spec.names[]", "list of object, required", "", "The names; at most 2 items"),
         generate.Row("spec.names[].one", "`A` or `B`", "", ""),
         generate.Row("spec.count", "integer", "`1`", "must be positive"),
     ]
