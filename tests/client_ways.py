@@ -10,7 +10,8 @@ from modelworker._endpoints import Home
 from modelworker._probe import Seen
 from modelworker._settings import Access, Settings
 from modelworker._tokens import GivenToken, Issued
-from modelworker._ways import Gateway, InCluster
+from modelworker._way import Gateway
+from modelworker._ways import InCluster
 
 WORKER = "http://10.0.0.1:8000"
 OTHER = "http://10.0.0.2:8000"

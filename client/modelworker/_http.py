@@ -17,7 +17,8 @@ import httpx
 from modelworker import _errors, _events, _outcomes
 from modelworker._answers import Answer
 from modelworker._tokens import NoToken
-from modelworker._ways import Direct, Gateway, Way, Ways
+from modelworker._way import Gateway, Way
+from modelworker._ways import Direct, Ways
 
 CONNECT_SECONDS: Final = 5.0
 KEEPALIVE_SECONDS: Final = 30.0

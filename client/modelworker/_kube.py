@@ -18,7 +18,7 @@ from kubernetes.aio.config.incluster_config import SERVICE_TOKEN_FILENAME
 from modelworker import _errors, _refusals
 from modelworker._settings import Settings
 from modelworker._tokens import Issued
-from modelworker._ways import Gateway
+from modelworker._way import Gateway
 from modelworker_api import kube
 
 # The Kubernetes client is typed in part only.

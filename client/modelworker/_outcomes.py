@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from modelworker import _errors, _refusals
 from modelworker._errors import ModelWorkerError
-from modelworker._ways import Way
+from modelworker._way import Way
 from modelworker_api import wire
 
 

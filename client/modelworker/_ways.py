@@ -1,22 +1,17 @@
-"""How a request gets to a worker: at the worker's own address, or through the API server.
-
-A worker is known by its own base URL wherever it is chosen, counted or named in an error. A
-`Way` says where its requests go, and what they show.
-"""
+"""How a request gets to a worker: at the worker's own address, or through the API server."""
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlsplit
 
 from modelworker import _endpoints, _errors, _probe, _settings
 from modelworker._probe import Probe, Seen
 from modelworker._settings import Settings
-from modelworker._tokens import Identity, Issued, IssuedToken, NoToken, Tokens
+from modelworker._tokens import Identity, Issued, IssuedToken, Tokens
+from modelworker._way import Gateway, Way
 from modelworker_api import wire
 
 if TYPE_CHECKING:
@@ -28,40 +23,7 @@ LOOK_SECONDS: Final = 1.0
 
 logger = logging.getLogger(__name__)
 
-Header = tuple[bytes, bytes]
 Connect = Callable[[Settings], "Awaitable[Cluster]"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Gateway:
-    """The API server as a proxy to the pods of a namespace."""
-
-    server: str
-    namespace: str
-    tls: ssl.SSLContext
-    authorization: Callable[[], Awaitable[str | None]] = field(repr=False)
-    """The present value of the header, for a server that wants one."""
-    server_name: str | None = None
-    """Name in the server's certificate, where it is not that of its address."""
-    proxy: str | None = None
-    """An HTTP proxy in front of the API server."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Way:
-    """Where the requests to a worker go, and what they show."""
-
-    worker: str
-    url: str
-    headers: tuple[Header, ...] = field(default=(), repr=False)
-    token: str | None = field(default=None, repr=False)
-    shown: str = NoToken.source
-    gateway: Gateway | None = None
-
-    @property
-    def lanes(self) -> Gateway | str:
-        """What shares connections: requests to one worker, or through one gateway."""
-        return self.gateway or self.worker
 
 
 class Ways(Protocol):

@@ -10,7 +10,7 @@ from modelworker import _settings as settings_module
 from modelworker._endpoints import Home
 from modelworker._probe import Seen, best
 from modelworker._settings import Access
-from modelworker._ways import Way
+from modelworker._way import Way
 from tests.client_ways import OTHER, PROXIED, SERVER, WORKER, World, run
 
 
