@@ -141,14 +141,3 @@ def test_types_of_families_are_those_of_the_crd() -> None:
     assert {f"'{family}'" for family in _generate.OUTCOME_FAMILIES} == set(
         outcome.split("[")[1].split("]")[0].split(", ")
     )
-
-
-def test_families_of_vllm_are_those_of_the_crd() -> None:
-    rule = next(
-        rule["rule"]
-        for rule in SPEC["x-kubernetes-validations"]
-        if "is not served exactly" in rule.get("message", "")
-    )
-    assert {f"'{family}'" for family in _generate.ON_VLLM} == set(
-        rule.split("[")[1].split("]")[0].split(", ")
-    )

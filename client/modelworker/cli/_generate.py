@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from modelworker.cli._failures import Code, Failure
 from modelworker_api import kube
-from modelworker_api.rewards import Family, ScoreType
+from modelworker_api.rewards import VLLM_FAMILIES, Family, ScoreType
 
 OUTCOME_FAMILIES: Final = frozenset(
     {
@@ -23,26 +23,6 @@ OUTCOME_FAMILIES: Final = frozenset(
     }
 )
 WITH_REFERENCE: Final = frozenset({Family.EURUS_PRM, Family.IMPLICIT_PRM})
-ON_VLLM: Final = frozenset(
-    {
-        Family.AUTO,
-        Family.CUSTOM,
-        Family.MATH_SHEPHERD,
-        Family.MATH_PSA,
-        Family.RLHFLOW_PRM_MISTRAL,
-        Family.RLHFLOW_PRM_DEEPSEEK,
-        Family.QWEN_MATH_PRM,
-        Family.PURE_PRM,
-        Family.REASONFLUX_PRM,
-        Family.TRL_PRM,
-        Family.RLHFLOW_ORM_MISTRAL,
-        Family.RLHFLOW_ORM_DEEPSEEK,
-        Family.QWEN_MATH_RM,
-        Family.OPENRLHF_RM,
-        Family.SEQUENCE_CLASSIFIER,
-        Family.VERDICT,
-    }
-)
 VLLM: Final = "VLLM"
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _CLAIM: Final = re.compile(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
@@ -227,6 +207,6 @@ def _of_scoring(wish: Wish) -> str | None:  # noqa: PLR0911 - one sentence for e
     type_ = wish.type or of_family.value
     if wish.aggregation is not None and type_ == ScoreType.OUTCOME:
         return "--aggregation is for type Process; an Outcome model gives one score"
-    if wish.backend == VLLM and family not in ON_VLLM:
+    if wish.backend == VLLM and family not in VLLM_FAMILIES:
         return f"family {family} is not served exactly by --backend VLLM; use Transformers"
     return None
