@@ -1,11 +1,18 @@
 """The programs of a node and its control plane, and the order in which they start."""
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from modelworker_devcluster import components, settings
-from modelworker_devcluster.components import API_SERVER, CONTROLLER_MANAGER, ETCD, SCHEDULER
+from modelworker_devcluster.components import (
+    API_SERVER,
+    CONTROLLER_MANAGER,
+    ETCD,
+    FIRST_SERVICE_IP,
+    SCHEDULER,
+)
 from modelworker_devcluster.node import commands, manifests
 from modelworker_devcluster.node.face import Completed, completed
 from modelworker_devcluster.node.machine import Machines
@@ -41,7 +48,7 @@ class RunningNode:
         self.machines = Machines(places, processes)
 
     def start(self, node_binaries: Mapping[str, Path], say: Progress) -> None:
-        """Start everything, and return when pods can run.
+        """Start everything, and return when pods can run and Services answer.
 
         Raises:
             StartFailed: a program ended or was not ready in time.
@@ -70,6 +77,7 @@ class RunningNode:
         self._await_kubectl(API_SERVER, "apply", "--server-side", "-f", "-", stdin=service)
         machines.start(COREDNS, network(programs[COREDNS]))
         self._await(self._is_ready, "ready node", KUBELET)
+        self._await(self._a_service_answers, "Service that answers", KUBE_PROXY)
         self._await_kubectl(CONTROLLER_MANAGER, "get", "serviceaccount/default", "-n=default")
 
     def import_image(self, archive: Path) -> None:
@@ -89,6 +97,11 @@ class RunningNode:
 
     def _imported(self, archive: Path) -> bool:
         command = self.machines.node(commands.import_image(archive))
+        return completed(command, settings.environment({})).returncode == 0
+
+    def _a_service_answers(self) -> bool:
+        connect = f"import socket; socket.create_connection(({FIRST_SERVICE_IP!r}, 443), 1)"
+        command = self.machines.node_network([sys.executable, "-c", connect])
         return completed(command, settings.environment({})).returncode == 0
 
     def _is_ready(self) -> bool:
