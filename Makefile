@@ -44,12 +44,16 @@ setup: .venv/.ready binaries ## Install everything: environment, test model, Kub
 binaries: .venv/.ready
 	@$(PYTHON) -m modelworker_devcluster binaries
 
+.PHONY: helm
+helm: .venv/.ready
+	@$(PYTHON) -m modelworker_devcluster binaries --tools helm
+
 .PHONY: demo
 demo: setup ## The whole path on this machine: apply a ModelWorker, call it, break it, clean up
 	@$(PYTHON) examples/demo.py
 
 .PHONY: test
-test: setup ## All tests, on a real Kubernetes API server and a real model
+test: setup helm ## All tests, on a real Kubernetes API server and a real model
 	@$(PYTHON) -m pytest
 
 .PHONY: images
@@ -57,8 +61,10 @@ images: .venv/.ready ## Build the container images, with docker, podman or build
 	@$(PYTHON) -m modelworker_devcluster images
 
 .PHONY: e2e
-e2e: setup ## The chart and its images on a real node: kind, else containers here (root)
-	@$(PYTHON) -m pytest tests/node
+e2e: setup helm ## The chart and its images on a real node: kind, else containers here (root)
+	@$(PYTHON) -m modelworker_devcluster binaries --tools node
+	@# A first build of the images takes minutes, and is a fixture.
+	@$(PYTHON) -m pytest -o timeout=1800 tests/node
 
 .PHONY: docs
 docs: .venv/.ready ## Write what is made from the CRDs and the chart's values

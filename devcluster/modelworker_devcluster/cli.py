@@ -4,7 +4,7 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from modelworker_devcluster import binaries, logs, settings
@@ -16,6 +16,11 @@ from modelworker_devcluster.node import shell
 from modelworker_devcluster.run import run
 
 _GPU = "nvidia.com/gpu"
+_TOOLS: dict[str, Callable[[binaries.Progress], Iterable[Path]]] = {
+    "control-plane": lambda say: [binaries.locate(say)],
+    "node": lambda say: binaries.locate_node(say).values(),
+    "helm": lambda say: [binaries.locate_helm(say)],
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -115,8 +120,9 @@ def _node(options: argparse.Namespace) -> int:
     return shell.run(command, images=options.image, inside=options.inside, say=_say)
 
 
-def _binaries(_: argparse.Namespace) -> int:
-    print(binaries.locate(_say))
+def _binaries(options: argparse.Namespace) -> int:
+    for name in options.tools or ["control-plane"]:
+        print(*_TOOLS[name](_say), sep="\n")
     return 0
 
 
@@ -225,8 +231,12 @@ def _parser() -> argparse.ArgumentParser:
     node.add_argument(
         "command", nargs="*", metavar="CMD", help="the command, after -- (default: a shell)"
     )
-    command(
-        "binaries", "fetch or build the Kubernetes binaries, and print their folder", named=False
+    fetch = command("binaries", "fetch or build binaries, and print where they are", named=False)
+    fetch.add_argument(
+        "--tools",
+        action="append",
+        choices=_TOOLS,
+        help="which; can be repeated (default: control-plane, which `up` and `run` need)",
     )
     images.add_arguments(command("images", "build the container images", named=False))
     return parser
