@@ -124,10 +124,12 @@ def run_command(
         for line in process.stdout or ():
             tail = [*tail, line.rstrip()][-_TAIL_LINES:]
             yield line.rstrip()
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        code = process.wait()
+    except BaseException:
+        # Nobody reads on. At the end of its output it is ending by itself, and may not be yet.
+        process.terminate()
+        process.wait()
+        raise
+    code = process.wait()
     if code != 0:
         shown = "\n".join(tail)
         raise SourceFailed(f"`{' '.join(command[:2])}` ended with exit code {code}:\n{shown}")

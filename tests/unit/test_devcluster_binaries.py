@@ -13,7 +13,7 @@ import pytest
 from modelworker_devcluster import binaries, versions
 from modelworker_devcluster.download import Download, release
 from modelworker_devcluster.errors import BinariesNotFound, SourceFailed
-from modelworker_devcluster.gobuild import GoBuild, run_command
+from modelworker_devcluster.gobuild import GoBuild
 from modelworker_devcluster.versions import Binary, Pinned, ToolSet
 
 NAMES = ("etcd", "kubectl")
@@ -323,15 +323,3 @@ def test_helm_is_told_its_version(tmp_path: Path) -> None:
 def test_without_go_the_build_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceFailed, match="no `go` command"):
         GoBuild(PINNED, {"PATH": str(tmp_path)}).fill(tmp_path, lambda _: None)
-
-
-@pytest.mark.parametrize(
-    ("command", "message"),
-    [
-        pytest.param(["sh", "-c", "echo why; exit 3"], "exit code 3:\nwhy", id="fails"),
-        pytest.param(["/nonexistent/go"], "cannot run /nonexistent/go", id="missing"),
-    ],
-)
-def test_a_command_that_fails_says_why(tmp_path: Path, command: list[str], message: str) -> None:
-    with pytest.raises(SourceFailed, match=message):
-        list(run_command(command, tmp_path, {"PATH": "/usr/bin:/bin"}))
