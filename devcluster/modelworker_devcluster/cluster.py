@@ -3,7 +3,6 @@
 import contextlib
 import datetime
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -12,8 +11,9 @@ from types import TracebackType
 from typing import Self
 
 from modelworker_devcluster import binaries, files, operators, settings
+from modelworker_devcluster.commands import kubectl_output, say_nothing
 from modelworker_devcluster.components import API_SERVER
-from modelworker_devcluster.errors import DevClusterError, KubectlFailed
+from modelworker_devcluster.errors import DevClusterError
 from modelworker_devcluster.layout import Layout
 from modelworker_devcluster.processes import Processes
 from modelworker_devcluster.running import Progress, RunningCluster
@@ -110,7 +110,7 @@ class DevCluster:
             raise DevClusterError("this cluster runs already; `stop` it first")
         if sys.platform != "linux":
             raise DevClusterError("the devcluster needs Linux; use a Linux machine, or a real node")
-        say = progress or _say_nothing
+        say = progress or say_nothing
         folder = binaries.locate(say)
         temporary = self._directory is None
         directory = self._directory or Path(tempfile.mkdtemp(prefix="devcluster-"))
@@ -165,22 +165,12 @@ class DevCluster:
             DevClusterError: the cluster does not run.
         """
         running = self._run()
-        done = subprocess.run(
-            [str(running.binaries / "kubectl"), *args],
-            env=settings.environment(
-                {
-                    "KUBECONFIG": str(running.layout.kubeconfig),
-                    "KUBECACHEDIR": str(running.layout.kubectl_cache),
-                }
-            ),
-            input=stdin or "",
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if check and done.returncode != 0:
-            raise KubectlFailed(" ".join(("kubectl", *args)), done.returncode, done.stderr)
-        return done.stdout
+        own = {
+            "KUBECONFIG": str(running.layout.kubeconfig),
+            "KUBECACHEDIR": str(running.layout.kubectl_cache),
+        }
+        command = [str(running.binaries / "kubectl"), *args]
+        return kubectl_output(args, command, settings.environment(own), stdin=stdin, check=check)
 
     def stop_apiserver(self) -> None:
         """Kill the API server with SIGKILL, as a crash would; everything else runs on.
@@ -212,7 +202,7 @@ class DevCluster:
         """
         running = self._run()
         running.pids[operators.OPERATOR] = operators.install(
-            running.layout, running.processes, self.kubectl, progress or _say_nothing
+            running.layout, running.processes, self.kubectl, progress or say_nothing
         )
 
     def container_pid(self, namespace: str, pod: str, container: str) -> int:
@@ -241,7 +231,3 @@ class DevCluster:
         if self._running is None:
             raise DevClusterError("this cluster does not run; call `start` or use `with`")
         return self._running
-
-
-def _say_nothing(_: str) -> None:
-    pass

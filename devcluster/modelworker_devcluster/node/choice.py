@@ -4,9 +4,10 @@ import shutil
 from collections.abc import Callable
 
 from modelworker_devcluster import settings
+from modelworker_devcluster.commands import completed
 from modelworker_devcluster.node import kind
 from modelworker_devcluster.node.cluster import RealNode
-from modelworker_devcluster.node.face import Node, completed
+from modelworker_devcluster.node.face import Node
 
 
 def choose(

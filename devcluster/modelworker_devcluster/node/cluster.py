@@ -8,10 +8,11 @@ from pathlib import Path
 from uuid import uuid4
 
 from modelworker_devcluster import binaries
+from modelworker_devcluster.commands import say_nothing
 from modelworker_devcluster.errors import DevClusterError
 from modelworker_devcluster.layout import Layout
 from modelworker_devcluster.node import cgroups, checks, files
-from modelworker_devcluster.node.face import Node, say_nothing
+from modelworker_devcluster.node.face import Node
 from modelworker_devcluster.node.places import PORTS, Places
 from modelworker_devcluster.node.running import RunningNode
 from modelworker_devcluster.processes import Processes

@@ -1,6 +1,5 @@
 """What every cluster with a real node can do, whatever it is made of."""
 
-import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,11 +7,10 @@ from types import TracebackType
 from typing import Self
 
 from modelworker_devcluster import settings
-from modelworker_devcluster.errors import DevClusterError, KubectlFailed
+from modelworker_devcluster.commands import Completed, completed, kubectl_output
+from modelworker_devcluster.errors import DevClusterError
 from modelworker_devcluster.node import manifests
 from modelworker_devcluster.running import Progress
-
-Completed = subprocess.CompletedProcess[str]
 
 
 class Node(ABC):
@@ -120,10 +118,7 @@ class Node(ABC):
             DevClusterError: the node does not run.
         """
         command = self.outside_command([str(self.binaries / "kubectl"), *args])
-        done = completed(command, self.environment({}), stdin or "")
-        if check and done.returncode != 0:
-            raise KubectlFailed(" ".join(("kubectl", *args)), done.returncode, done.stderr)
-        return done.stdout
+        return kubectl_output(args, command, self.environment({}), stdin=stdin, check=check)
 
     def outside(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Completed:
         """Run a command outside, with KUBECONFIG set and kubectl on its PATH.
@@ -161,14 +156,3 @@ class Node(ABC):
             *("wait", f"pvc/{name}", f"-n={namespace}", "--timeout=60s"),
             "--for=jsonpath={.status.phase}=Bound",
         )
-
-
-def completed(argv: Sequence[str], environment: Mapping[str, str], stdin: str = "") -> Completed:
-    """Run a command to its end."""
-    return subprocess.run(
-        argv, env=environment, input=stdin, capture_output=True, text=True, check=False
-    )
-
-
-def say_nothing(_: str) -> None:
-    """For who does not want to be told of progress."""

@@ -8,9 +8,10 @@ from typing import Any
 from uuid import uuid4
 
 from modelworker_devcluster import binaries, components, settings
+from modelworker_devcluster.commands import Completed, completed, say_nothing
 from modelworker_devcluster.errors import DevClusterError, StartFailed
 from modelworker_devcluster.node import manifests
-from modelworker_devcluster.node.face import Completed, Node, completed, say_nothing
+from modelworker_devcluster.node.face import Node
 from modelworker_devcluster.running import Progress
 
 IMAGE = (

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from modelworker_devcluster import settings
+from modelworker_devcluster.commands import completed
 from modelworker_devcluster.errors import StartFailed
 from modelworker_devcluster.node import commands
-from modelworker_devcluster.node.face import completed
 from modelworker_devcluster.node.places import Places
 from modelworker_devcluster.processes import Processes
 from modelworker_devcluster.waiting import await_process

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from modelworker_devcluster import components, settings
+from modelworker_devcluster.commands import Completed, completed
 from modelworker_devcluster.components import (
     API_SERVER,
     CONTROLLER_MANAGER,
@@ -14,7 +15,6 @@ from modelworker_devcluster.components import (
     SCHEDULER,
 )
 from modelworker_devcluster.node import commands, manifests
-from modelworker_devcluster.node.face import Completed, completed
 from modelworker_devcluster.node.machine import Machines
 from modelworker_devcluster.node.places import NODE_NAME, PORTS, Places
 from modelworker_devcluster.processes import Processes
